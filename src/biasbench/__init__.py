@@ -1,0 +1,74 @@
+"""biasbench: measure and mitigate protected-attribute bias in image classifiers.
+
+These are the public names; plugins import from here and nowhere else. They are loaded on
+first use, so that `import biasbench` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "backbone": ("Backbone",),
+    "data": (
+        "Batch", "Dataset", "Outputs", "Predictions", "SPLITS", "attribute", "check_table", "targets",
+    ),
+    "errors": (
+        "BiasBenchError", "CellError", "DataError", "IntegrityError", "PluginError", "StoreError", "UsageError",
+        "did_you_mean", "printable",
+    ),
+    "head": ("Head", "MultiClassHead", "MultiLabelHead", "default_head"),
+    "hookspecs": ("Entry", "hookimpl"),
+    "method": ("Activations", "BuildInfo", "Method", "Phase", "Pipeline"),
+    "metric": ("Column", "Measurement", "Metric"),
+    "rng": ("generator", "seed_for", "torch_generator", "uniforms"),
+}  # fmt: skip
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(["__version__", *_WHERE])
+
+if TYPE_CHECKING:
+    from biasbench.backbone import Backbone as Backbone
+    from biasbench.data import SPLITS as SPLITS
+    from biasbench.data import Batch as Batch
+    from biasbench.data import Dataset as Dataset
+    from biasbench.data import Outputs as Outputs
+    from biasbench.data import Predictions as Predictions
+    from biasbench.data import attribute as attribute
+    from biasbench.data import check_table as check_table
+    from biasbench.data import targets as targets
+    from biasbench.errors import BiasBenchError as BiasBenchError
+    from biasbench.errors import CellError as CellError
+    from biasbench.errors import DataError as DataError
+    from biasbench.errors import IntegrityError as IntegrityError
+    from biasbench.errors import PluginError as PluginError
+    from biasbench.errors import StoreError as StoreError
+    from biasbench.errors import UsageError as UsageError
+    from biasbench.errors import did_you_mean as did_you_mean
+    from biasbench.errors import printable as printable
+    from biasbench.head import Head as Head
+    from biasbench.head import MultiClassHead as MultiClassHead
+    from biasbench.head import MultiLabelHead as MultiLabelHead
+    from biasbench.head import default_head as default_head
+    from biasbench.hookspecs import Entry as Entry
+    from biasbench.hookspecs import hookimpl as hookimpl
+    from biasbench.method import Activations as Activations
+    from biasbench.method import BuildInfo as BuildInfo
+    from biasbench.method import Method as Method
+    from biasbench.method import Phase as Phase
+    from biasbench.method import Pipeline as Pipeline
+    from biasbench.metric import Column as Column
+    from biasbench.metric import Measurement as Measurement
+    from biasbench.metric import Metric as Metric
+    from biasbench.rng import generator as generator
+    from biasbench.rng import seed_for as seed_for
+    from biasbench.rng import torch_generator as torch_generator
+    from biasbench.rng import uniforms as uniforms
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'biasbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"biasbench.{_WHERE[name]}"), name)

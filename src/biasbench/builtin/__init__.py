@@ -1,0 +1,47 @@
+"""What biasbench itself offers, through the same hooks as anyone's plugin."""
+
+from __future__ import annotations
+
+from biasbench.hookspecs import Entry, hookimpl
+
+_HERE = "biasbench.builtin"
+
+
+@hookimpl
+def biasbench_datasets() -> list[Entry]:
+    return [
+        Entry("coco", f"{_HERE}.datasets.coco:Coco", "COCO objects, gender from captions (Wang et al. 2019)"),
+        Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
+    ]
+
+
+@hookimpl
+def biasbench_backbones() -> list[Entry]:
+    return [Entry("timm", f"{_HERE}.backbones.timm:TimmBackbone", "any timm model, by its timm name", any_name=True)]
+
+
+@hookimpl
+def biasbench_methods() -> list[Entry]:
+    adversary = f"{_HERE}.methods.adversary:Adversary"
+    blackout = f"{_HERE}.methods.redact:Blackout"
+    alpha = f"{_HERE}.methods.resample:Alpha"
+    return [
+        Entry("original", f"{_HERE}.methods.original:Original", "the plain model, nothing mitigated"),
+        Entry("adv", adversary, "adversarial removal at a tap"),
+        Entry("adv-conv4", adversary, "adversarial removal at conv4", {"at": "conv4"}),
+        Entry("adv-conv5", adversary, "adversarial removal at conv5", {"at": "conv5"}),
+        Entry("alpha", alpha, "training rows with label-gender ratios of at most alpha"),
+        Entry("alpha-{ratio}", alpha, "the same: alpha-1, alpha-2, alpha-1.5, ..."),
+        Entry("balance", f"{_HERE}.methods.resample:Balance", "batches with equal shares of each group"),
+        Entry("blackout", blackout, "a region of each picture painted black"),
+        Entry("blackout-segm", blackout, "people painted black, by segmentation", {"region": "person"}),
+        Entry("blackout-box", blackout, "people painted black, by box", {"region": "person-box-union"}),
+    ]
+
+
+@hookimpl
+def biasbench_metrics() -> list[Entry]:
+    return [
+        Entry("accuracy", f"{_HERE}.metrics.accuracy:Accuracy", "mAP and macro F1"),
+        Entry("leakage", f"{_HERE}.metrics.leakage:Leakage", "dataset and model leakage, bias amplification"),
+    ]

@@ -1,0 +1,310 @@
+"""Mitigation methods: typed points, and the one class that composes them.
+
+A `Method` overrides only the points it changes; every default changes nothing. `Pipeline`
+is the whole composition law, and itself a `Method`.
+
+| point | composes by |
+|---|---|
+| `resample`, `edit`, `prepare`, `intervene`, `postprocess` | left to right, as written |
+| `head`, `balance_by` | at most one method may answer |
+| `build` | independent |
+| `weight` | product |
+| `loss` | sum |
+| `phases` | concatenation |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from biasbench.backbone import Backbone
+from biasbench.data import Batch, Outputs, Task
+from biasbench.errors import UsageError
+from biasbench.head import Head
+
+T = TypeVar("T")
+Image = NDArray[np.uint8]  # [H, W, 3]
+Masks = Mapping[str, NDArray[np.bool_]]  # region name -> [H, W]
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """The sizes a method may build its modules from.
+
+    Attributes:
+        backbone: The model's backbone (its taps, channels and `tail`).
+        task: Multi-label or multi-class.
+        label_names: K names.
+        groups: Number of groups of each protected attribute.
+        crop: Side of the input, pixels.
+        class_weights: [K] weights of the task loss.
+    """
+
+    backbone: Backbone
+    task: Task
+    label_names: tuple[str, ...]
+    groups: Mapping[str, int]
+    crop: int
+    class_weights: Tensor
+
+    def tap_shape(self, tap: str) -> tuple[int, ...]:
+        """[C, H, W] of the activation at `tap` for one input, or [D] at the embedding; by a real pass."""
+        self.backbone.check_tap(tap)
+        training = self.backbone.training
+        self.backbone.eval()
+        with torch.no_grad():
+            x = torch.zeros(1, 3, self.crop, self.crop, device=next(self.backbone.parameters()).device)
+            shape = tuple(self.backbone.run(x, "image", tap).shape[1:])
+        self.backbone.train(training)
+        return shape
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What one forward pass produced.
+
+    Attributes:
+        scores: The head's raw scores by name, [B, ...].
+        taps: Kept activations by tap, after interventions.
+    """
+
+    scores: Mapping[str, Tensor]
+    taps: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One more optimisation problem, stepped beside the task's own or before it.
+
+    Attributes:
+        name: Unique within the method; the log and the checkpoint use it.
+        params: The parameters it moves. With `repeat=0` it owns them only before the task
+            starts, and the task's own step moves them afterwards.
+        loss: Scalar loss of a batch.
+        data: `"train"`, or the name of a secondary data set.
+        balance: Protected attribute whose groups get equal shares of each batch, or None.
+        before: Steps to run alone, before the task starts.
+        repeat: Steps per task step.
+        lr: Learning rate relative to the task's; absolute if `absolute_lr`.
+        absolute_lr: See `lr`.
+        detached: The loss reads activations but moves nothing that computes them: the
+            engine then skips the backbone's gradient.
+    """
+
+    name: str
+    params: Sequence[nn.Parameter]
+    loss: Callable[[Activations, Batch], Tensor]
+    data: str = "train"
+    balance: str | None = None
+    before: int = 0
+    repeat: int = 1
+    lr: float = 1.0
+    absolute_lr: bool = False
+    detached: bool = True
+
+
+class Method(nn.Module):
+    """A mitigation. Override only the points you need.
+
+    Options are annotated keyword arguments of `__init__` with literal defaults; they make
+    the method's canonical text and so its identity. An option called `attribute` whose
+    value is None stands for the data set's primary attribute and is filled in.
+
+    Attributes:
+        name: What the user types.
+        source: The paper and section it comes from.
+        stage: `"predict"` if it leaves the training's bits alone; one training then serves
+            every variant.
+        starts_from_init: Training starts from the finished run of the method string without
+            this component.
+        requires: Features that the data set, a secondary data set or the head must provide:
+            `"masks:person"`, `"pairwise"`.
+        regions: Regions handed to `edit`.
+        masks: Regions that every `Batch.masks` must carry.
+        taps: Activations to keep for `loss` and `phases`.
+        touches: Taps at which `intervene` is called.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+    stage: ClassVar[Literal["train", "predict"]] = "train"
+    starts_from_init: ClassVar[bool] = False
+    requires: frozenset[str] = frozenset()
+    regions: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    taps: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+
+    def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+        """Choose training rows, before any pixel is read: a selection of `table`'s rows, index kept."""
+        return table
+
+    def edit(self, image: Image, masks: Masks, scale: float) -> Image:
+        """Change one picture, in training and evaluation alike, before it is cropped.
+
+        Args:
+            image: [H, W, 3] uint8 RGB. Not to be changed in place.
+            masks: The regions in `regions`, [H, W] bool.
+            scale: Size of `image` relative to the original: scale lengths in pixels by it.
+
+        Returns:
+            An image of the same shape and dtype.
+        """
+        return image
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Change a batch before the backbone. May drop rows in training only; never mutates its input."""
+        return batch
+
+    def balance_by(self) -> str | None:
+        """The protected attribute whose groups get equal shares of the task's batches, or None."""
+        return None
+
+    def head(self, info: BuildInfo) -> Head | None:
+        """Replace the head."""
+        return None
+
+    def build(self, info: BuildInfo) -> None:
+        """Create this method's own modules."""
+
+    def intervene(self, tap: str, x: Tensor, batch: Batch) -> Tensor:
+        """Change the activation at one of `touches`; `self.training` tells training from evaluation."""
+        return x
+
+    def weight(self, losses: Tensor, batch: Batch) -> Tensor:
+        """[B] weights for the per-example task losses [B]."""
+        return torch.ones_like(losses)
+
+    def loss(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
+        """Named scalar terms added to the task loss."""
+        return {}
+
+    def phases(self) -> Sequence[Phase]:
+        """Further optimisation problems."""
+        return ()
+
+    def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
+        """Named [B] values to log as means per epoch on validation data, such as an adversary's hits.
+
+        NaN entries are left out of the mean.
+        """
+        return {}
+
+    def postprocess(self, outputs: Outputs, reference: pd.DataFrame, head: Head) -> Outputs:
+        """Change a whole split's outputs; `reference` is the training table."""
+        return outputs
+
+
+POINTS = ("resample", "edit", "prepare", "balance_by", "head", "intervene", "weight", "loss", "phases", "postprocess")
+
+
+def overrides(method: Method, point: str) -> bool:
+    """Whether `method` changes a point, or any component of a pipeline does."""
+    if isinstance(method, Pipeline):
+        return any(overrides(m, point) for m in method.components)
+    return getattr(type(method), point) is not getattr(Method, point)
+
+
+class Pipeline(Method):
+    """Methods in the order the user wrote them: the whole composition law.
+
+    Example:
+        >>> Pipeline([]).taps
+        ()
+    """
+
+    name = "pipeline"
+
+    def __init__(self, methods: Iterable[Method]) -> None:
+        super().__init__()
+        self.methods = nn.ModuleList(methods)
+        self.requires = frozenset().union(*(m.requires for m in self.components))
+        self.regions = _merge(m.regions for m in self.components)
+        self.masks = _merge(m.masks for m in self.components)
+        self.taps = _merge(m.taps for m in self.components)
+        self.touches = _merge(m.touches for m in self.components)
+
+    @property
+    def components(self) -> list[Method]:
+        """The methods, left to right."""
+        return [m for m in self.methods if isinstance(m, Method)]
+
+    def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+        for m in self.components:
+            table = m.resample(table, rng)
+        return table
+
+    def edit(self, image: Image, masks: Masks, scale: float) -> Image:
+        for m in self.components:
+            image = m.edit(image, masks, scale)
+        return image
+
+    def prepare(self, batch: Batch) -> Batch:
+        for m in self.components:
+            batch = m.prepare(batch)
+        return batch
+
+    def balance_by(self) -> str | None:
+        return self._only((m.name, m.balance_by()) for m in self.components)
+
+    def head(self, info: BuildInfo) -> Head | None:
+        return self._only((m.name, m.head(info)) for m in self.components)
+
+    @staticmethod
+    def _only(answers: Iterable[tuple[str, T | None]]) -> T | None:
+        given = [(name, answer) for name, answer in answers if answer is not None]
+        if len(given) > 1:
+            names = " and ".join(name for name, _ in given)
+            raise UsageError(f"only one method may decide this, not {names}", fix="Drop one of them")
+        return given[0][1] if given else None
+
+    def build(self, info: BuildInfo) -> None:
+        for m in self.components:
+            m.build(info)
+
+    def intervene(self, tap: str, x: Tensor, batch: Batch) -> Tensor:
+        for m in self.components:
+            if tap in m.touches:
+                x = m.intervene(tap, x, batch)
+        return x
+
+    def weight(self, losses: Tensor, batch: Batch) -> Tensor:
+        total = torch.ones_like(losses)
+        for m in self.components:
+            total = total * m.weight(losses, batch)
+        return total
+
+    def loss(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
+        return self._named(lambda m: m.loss(out, batch))
+
+    def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
+        return self._named(lambda m: m.diagnose(out, batch))
+
+    def _named(self, values: Callable[[Method], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        return {f"{i}.{m.name}/{k}": v for i, m in enumerate(self.components) for k, v in values(m).items()}
+
+    def phases(self) -> Sequence[Phase]:
+        return [
+            replace(phase, name=f"{i}.{m.name}/{phase.name}")
+            for i, m in enumerate(self.components)
+            for phase in m.phases()
+        ]
+
+    def postprocess(self, outputs: Outputs, reference: pd.DataFrame, head: Head) -> Outputs:
+        for m in self.components:
+            outputs = m.postprocess(outputs, reference, head)
+        return outputs
+
+
+def _merge(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+

@@ -1,0 +1,97 @@
+"""Metrics: functions of stored predictions and tables, with fixed columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+
+from biasbench.data import Predictions, Task
+
+Better = Literal["higher", "lower", "zero", "none"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a metric, declared before any data is seen.
+
+    Attributes:
+        key: Name in JSON and CSV; never built from data.
+        title: Heading on the leaderboard.
+        better: Which way is better; `"zero"` for signed figures, `"none"` for context.
+        unit: `"%"` for percentages and points, else the empty string.
+        help: One line.
+        board: Whether the leaderboard shows it unasked.
+    """
+
+    key: str
+    title: str
+    better: Better
+    unit: str = "%"
+    help: str = ""
+    board: bool = True
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metric may know beside predictions.
+
+    Attributes:
+        task: Multi-label or multi-class.
+        label_names: K names.
+        attribute: The protected attribute measured, by name.
+        groups: Names of its groups, in the order of their codes.
+        protocol: Name of the measuring protocol: `wang2019`, `quick`, …
+        seed: Base of the metric's random streams (see `biasbench.rng`).
+        memo: `memo(key, compute)` returns a stored JSON value for the text `key`, or
+            computes and stores it. The key must name every input.
+    """
+
+    task: Task
+    label_names: tuple[str, ...]
+    attribute: str
+    groups: tuple[str, ...]
+    protocol: str
+    seed: int
+    memo: Callable[[str, Callable[[], Any]], Any] = field(default=lambda _key, compute: compute())
+
+
+class Metric(ABC):
+    """A figure, or a few, of one cell and one protected attribute.
+
+    Attributes:
+        name: What `--metric` and `list metrics` call it.
+        columns: Every key that `measure` returns.
+        splits: Splits whose predictions it reads.
+        source: The paper it comes from.
+    """
+
+    name: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    splits: ClassVar[tuple[str, ...]] = ("test",)
+    source: ClassVar[str] = ""
+
+    @abstractmethod
+    def measure(
+        self,
+        predictions: Mapping[str, Predictions],
+        tables: Mapping[str, pd.DataFrame],
+        context: Measurement,
+    ) -> Mapping[str, Any]:
+        """The figures of one cell.
+
+        Args:
+            predictions: Of each split in `splits`, by split. `"train"` holds the rows
+                that the model was trained on (after resampling).
+            tables: Of each split, rows in the order of `predictions`.
+            context: Attribute, protocol and random seed.
+
+        Returns:
+            A float for each column key. NaN means undefined, as for an absent group, and
+            is never replaced by 0. A column may also map to a list of floats, one a
+            round: the store then keeps mean, population standard deviation and n. Keys
+            outside `columns` are kept as details beside the row (JSON values only).
+        """
