@@ -218,11 +218,14 @@ class Dataset(ABC):
         return {}
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, tables and image file sizes: the content, wherever it lies."""
+        """SHA-256 over names, tables, regions and image file sizes: the content, wherever it lies."""
         digest = hashlib.sha256()
         digest.update(repr((self.task, self.label_names, sorted(self.attribute_names.items()))).encode())
+        regions = sorted(f.removeprefix("masks:") for f in self.provides if f.startswith("masks:"))
         for split in SPLITS:
             digest.update(table_digest(self.table(split), self.root).encode())
+            for name in regions:
+                digest.update(f"{name}:{table_digest(self.region(split, name))}".encode())
         return digest.hexdigest()
 
 

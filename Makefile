@@ -1,0 +1,44 @@
+# `make demo` and `make test` are all that a newcomer needs; both may be run again at any time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test quick golden lint types docs clean
+
+demo: $(READY)
+	$(BIN)/biasbench run benchmarks/scenes-demo.toml --results demo-results
+
+test: $(READY)
+	$(BIN)/pytest
+
+# Lint, types, the tests that need no torch, and one tiny cell: under 90 seconds.
+quick: $(READY) lint types
+	$(BIN)/pytest -m "not torch and not slow" -q
+	$(BIN)/pytest -q tests/test_golden.py -k one_cell
+
+# Four methods, two seeds, a tiny backbone, end to end, compared with recorded figures.
+golden: $(READY)
+	$(BIN)/pytest -q tests/test_golden.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# Regenerates the texts that tests compare: --help pages and lists.
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) demo-results
+
+$(READY): pyproject.toml plugins/biasbench-groupdro/pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'biasbench needs Python 3.11 or newer')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e ".[dev,tensorboard]" -e plugins/biasbench-groupdro
+	touch $(READY)

@@ -1,0 +1,113 @@
+"""Benchmark files: a whole table as TOML.
+
+    name = "demo"
+    help = "What a newcomer runs first"
+    datasets = ["scenes"]
+    seeds = [0, 1]
+    profile = "short"
+
+    [recipe]                      # single fields replaced
+    crop = 96
+
+    [[rows]]
+    method = "original"
+
+    [[rows]]
+    method = "adv-conv5(weight=2.0)"
+    published = { f1 = 46.8 }     # figures to be read beside ours
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from biasbench.errors import UsageError, printable
+from biasbench.plan import Request
+from biasbench.recipe import Precision
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class BenchmarkRow(BaseModel):
+    """One row: a method, its seeds if they differ, and the published figures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    method: Text
+    published: dict[str, float] = Field(default_factory=dict)
+    note: str = ""
+
+
+class Benchmark(BaseModel):
+    """A benchmark file. Every combination of rows, data sets, backbones and seeds is a cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Text
+    help: str = ""
+    datasets: list[Text] = Field(min_length=1)
+    backbones: list[Text] = Field(default_factory=list)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    profile: Text = "short"
+    protocol: str | None = None
+    attributes: list[Text] = Field(default_factory=list)
+    metrics: list[Text] = Field(default_factory=list)
+    weights: Text = "auto"
+    precision: Precision = "fp32"
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    rows: list[BenchmarkRow] = Field(min_length=1)
+
+    def request(self) -> Request:
+        """The same as a request."""
+        return Request(
+            methods=[row.method for row in self.rows],
+            datasets=self.datasets,
+            backbones=self.backbones,
+            seeds=self.seeds,
+            profile=self.profile,
+            overrides=dict(_dotted(self.recipe)),
+            weights=self.weights,
+            precision=self.precision,
+            protocol=self.protocol,
+            attributes=self.attributes,
+            metrics=self.metrics,
+        )
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Read a benchmark file.
+
+    Raises:
+        UsageError: When it cannot be read, or listing everything that is wrong in it.
+    """
+    where = printable(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=where, fix="Give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"is not TOML: {printable(error)}", where=where, fix="See docs/architecture.md") from error
+    try:
+        benchmark = Benchmark.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
+        raise UsageError(printable(problems, 1000), where=where, fix=f"Keys: {', '.join(Benchmark.model_fields)}") from None
+    if len(set(benchmark.seeds)) < len(benchmark.seeds):
+        raise UsageError("seeds: a seed is named twice", where=where, fix="Name each seed once")
+    return benchmark
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested tables as dotted fields: {"stages": {"0": {"lr": 1}}} becomes stages.0.lr."""
+    found = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found += _dotted(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found

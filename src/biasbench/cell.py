@@ -1,0 +1,309 @@
+"""A cell in its child process: build, train, predict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from biasbench import io
+from biasbench.backbone import Backbone, seeded
+from biasbench.checkpoint import Checkpoints, load_tensors, save_tensors
+from biasbench.data import SPLITS, IntArray, targets
+from biasbench.engine import Trainer, start_tap
+from biasbench.errors import CellError
+from biasbench.features import FeatureBank, View
+from biasbench.head import class_weights, default_head
+from biasbench.images import ImageStore, Loader, SplitInput
+from biasbench.job import CellJob, ImagesJob
+from biasbench.method import BuildInfo, Pipeline, overrides
+from biasbench.model import Device, Model
+from biasbench.plugins import load_plugins
+from biasbench.predict import predict_split, write_outputs
+from biasbench.recipe import Stage
+from biasbench.rng import generator, seed_for
+from biasbench.source import CENTRE, Source
+from biasbench.spec import MethodSpec, resolve_method
+from biasbench.store import Store
+from biasbench.weights import ResolvedWeights
+
+if TYPE_CHECKING:
+    from biasbench.child import Channel
+
+Send = Callable[[Mapping[str, Any]], None]
+
+
+def prepare_images(job: ImagesJob, send: Send) -> None:
+    """Decode and resize every split's images, unless that is done."""
+    for split, folder in job.data.stores.items():
+        if folder is not None:
+            table = pd.read_parquet(job.data.tables[split])
+
+            def report(done: int, total: int, split: str = split) -> None:
+                if done == total or done % 256 == 0:
+                    send({"event": "progress", "name": f"images {split}", "done": done, "total": total})
+
+            ImageStore.build(folder, table, job.data.root, job.short_side, report)
+
+
+def run_cell(job: CellJob, channel: Channel) -> None:
+    """Train and predict one cell; the parent commits each folder it is told of."""
+    torch.set_num_threads(job.recipe.threads)
+    if job.device != "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    store = Store(job.results)
+    with store.claim(f"{'run' if job.predict else 'train'}-{job.key}"):
+        if job.predict and store.has_run(job.key):
+            return  # another process was faster
+        cell = Cell(job, channel.send)
+        with store.claim(job.training_key):
+            if store.has_training(job.training_key):
+                cell.load(store.training(job.training_key))
+            else:
+                folder = cell.train(store)
+                channel.send({"event": "trained", "folder": str(folder), "manifest": cell.manifest})
+                channel.wait()
+        if job.predict:
+            folder = cell.predict(store)
+            channel.send({"event": "predicted", "folder": str(folder)})
+            channel.wait()
+
+
+class Cell:
+    """Everything a child builds from its job."""
+
+    def __init__(self, job: CellJob, send: Send) -> None:
+        self.job, self.send = job, send
+        self.recipe, self.data = job.recipe, job.data
+        self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last)
+        self.plugins = load_plugins(job.plugins)
+        self.tables = {split: pd.read_parquet(path) for split, path in job.data.tables.items()}
+        self.run_name = ("run", job.training_key)
+        self.data_name = ("data", job.fingerprint, job.seed)
+        self.views = [View(f"view-{v}", seed_for("view", job.fingerprint, v)) for v in range(job.recipe.views)]
+        self.manifest: dict[str, Any] = {}
+        self._build()
+        self._wire(job.training_method)
+
+    # ------------------------------------------------------------------ building
+    def _method(self, text: str) -> MethodSpec:
+        return resolve_method(text, self.plugins.methods, self.job.primary_attribute)
+
+    def _build(self) -> None:
+        """Backbone, head and method, each from its own random stream."""
+        job, task = self.job, self.data.task
+        cls = self.plugins.backbones.find(job.backbone).load()
+        weights = ResolvedWeights(**job.weights.model_dump())
+        backbone: Backbone = cls.create(job.backbone, weights, job.backbone_options)
+        self.device.module(backbone)
+        method = self._method(job.training_method).build()
+        self.rows = self._resampled(method)
+        y = torch.from_numpy(targets(self.tables["train"])[self.rows].copy())
+        k = len(self.data.label_names)
+        weight = class_weights(y, task, k) if self.recipe.class_weights else torch.ones(k)
+        assert self.recipe.crop is not None
+        self.info = BuildInfo(backbone, task, self.data.label_names, dict(self.data.groups), self.recipe.crop, weight)
+        with seeded("head", str(job.seed)):
+            head = method.head(self.info) or default_head(task, backbone.channels["embedding"], weight)
+        with seeded("method", job.training_key):
+            method.build(self.info)
+        self.model = Model(backbone, head, method)
+        self.device.module(self.model)
+
+    def _wire(self, text: str) -> None:
+        """Pixels, cached activations and batches as the method `text` wants them."""
+        self.loader = self._loader()
+        parts = self._feature_parts(self._method(text).pixels)
+        self.bank = FeatureBank(self.job.cache / "features", parts) if self.recipe.cache else None
+        self.source = Source(self.tables, self.loader, self.bank, self.data.task)
+
+    def _add_prediction_methods(self) -> None:
+        """Swap in the whole method, evaluation-only components included, around the trained modules."""
+        if self.job.method == self.job.training_method:
+            return
+        method = self._method(self.job.method).build()
+        with seeded("method", self.job.key):
+            method.build(self.info)
+        trained = self.model.method
+        assert isinstance(trained, Pipeline)
+        for new, old in zip((m for m in method.components if m.stage == "train"), trained.components, strict=True):
+            new.load_state_dict(old.state_dict())
+        self.model = Model(self.model.backbone, self.model.head, method)
+        self.device.module(self.model)
+        self._wire(self.job.method)
+
+    def _resampled(self, method: Pipeline) -> IntArray:
+        """The training rows, chosen by the method."""
+        table = self.tables["train"]
+        chosen = method.resample(table, generator(*self.data_name, "resample"))
+        rows = chosen.index.to_numpy(np.int64)
+        if len(rows) < 2 or not set(rows.tolist()) <= set(range(len(table))):
+            raise CellError(f"resampling left {len(rows)} usable training rows")
+        return rows
+
+    def _loader(self) -> Loader:
+        method, data, recipe = self.model.method, self.data, self.recipe
+        assert recipe.crop is not None
+        assert recipe.short_side is not None
+        inputs = {}
+        for split in SPLITS:
+            folder = data.stores[split]
+            regions = {name: pd.read_parquet(path) for name, path in data.regions[split].items()}
+            store = ImageStore.open(folder) if folder is not None else None
+            inputs[split] = SplitInput(self.tables[split], regions, store, data.root)
+        return Loader(
+            inputs,
+            crop=recipe.crop,
+            short_side=recipe.short_side,
+            task=data.task,
+            edit=method.edit if overrides(method, "edit") else None,
+            edit_regions=method.regions,
+            mask_regions=method.masks,
+        )
+
+    def _feature_parts(self, pixels: str) -> dict[str, Any]:
+        """Everything that decides a cached activation; `pixels` names the edits."""
+        job, recipe = self.job, self.recipe
+        return {
+            "pixels": job.data.identity,
+            "edit": pixels,
+            "backbone": job.backbone,
+            "options": job.backbone_options,
+            "weights": job.weights.digest,
+            "crop": recipe.crop,
+            "short_side": recipe.short_side,
+            "store": recipe.pixels,
+            "precision": job.precision,
+            "device": job.device.partition(":")[0],
+            "threads": recipe.threads,
+            "channels_last": recipe.channels_last,
+            "batch": recipe.eval_batch,
+        }
+
+    # ------------------------------------------------------------------ training
+    @property
+    def stages(self) -> list[tuple[int, Stage]]:
+        """The stages to run: after an init, not those that train only the head."""
+        stages = list(enumerate(self.recipe.stages))
+        if self.job.init_key is None:
+            return stages
+        return [(i, s) for i, s in stages if s.train != "head"] or stages[-1:]
+
+    @property
+    def training_views(self) -> list[View]:
+        """The fixed views that epochs take turns over."""
+        return [CENTRE, *self.views]
+
+    def _starts(self) -> list[str]:
+        rows = {split: len(table) for split, table in self.tables.items()}
+        starts = {start_tap(self.model, stage, self.recipe, rows) for _, stage in self.stages}
+        return sorted(starts, key=self.model.backbone.taps.index)
+
+    def ensure_features(self) -> None:
+        """Run the frozen layers over every split and view that this cell reads, unless that is done."""
+        taps = [t for t in self._starts() if t != "image"]
+        if self.bank is None or not taps:
+            self.send({"event": "features"})
+            return
+        for split in SPLITS:
+            for view in self.training_views if split == "train" else [CENTRE]:
+                count = len(self.tables[split])
+
+                def images(rows: IntArray, split: str = split, view: View = view) -> torch.Tensor:
+                    pixels: torch.Tensor = self.loader.load(split, rows, augment_seed=view.seed).images
+                    return pixels
+
+                def report(done: int, total: int, split: str = split, view: View = view) -> None:
+                    name = f"features {split} {view.name}"
+                    self.send({"event": "progress", "name": name, "done": done, "total": total})
+
+                backbone, batch = self.model.backbone, self.recipe.eval_batch
+                self.bank.ensure(backbone, images, taps, split, view, count, self.device, batch, report)
+        self.send({"event": "features"})
+
+    def train(self, store: Store) -> Path:
+        """Train to the end, or on from a checkpoint; returns the folder to commit."""
+        job, began = self.job, time.time()
+        if job.init_key is not None:
+            self._load_init(store.training(job.init_key))
+        self.ensure_features()
+        checkpoints = Checkpoints(store.work("checkpoints", job.training_key))
+        trainer = Trainer(
+            model=self.model,
+            source=self.source,
+            recipe=self.recipe,
+            stages=self.stages,
+            rows=self.rows,
+            task=self.data.task,
+            num_labels=len(self.data.label_names),
+            device=self.device,
+            views=self.training_views,
+            data_name=self.data_name,
+            run_name=self.run_name,
+            checkpoints=checkpoints,
+            report=self.send,
+        )
+        progress = trainer.run()
+        folder = store.aside("training", job.training_key)
+        save_tensors(folder / "weights.safetensors", self.model.state_dict())
+        io.write_text(folder / "log.jsonl", "".join(io.canonical_json(r) + "\n" for r in progress.log))
+        if job.tensorboard:
+            from biasbench.tensorboard import write_events
+
+            write_events(folder / "tensorboard", progress.log)
+        self.manifest = {
+            "key": job.training_key,
+            "selected": progress.best,
+            "epochs": len(progress.log),
+            "rows": len(self.rows),
+            "starts": self._starts(),
+            "seconds": round(time.time() - began, 1),
+        }
+        return folder
+
+    def load(self, folder: Path) -> None:
+        """Take the weights of a finished training."""
+        manifest = io.read_json(folder / "manifest.json")
+        digest = manifest["files"]["weights.safetensors"]
+        state = load_tensors(folder / "weights.safetensors", digest)
+        self.model.load_state_dict(state)
+
+    def _load_init(self, folder: Path) -> None:
+        """Start from a finished training: its backbone and head, not its method's modules."""
+        digest = io.read_json(folder / "manifest.json")["files"]["weights.safetensors"]
+        state = load_tensors(folder / "weights.safetensors", digest)
+        kept = {k: v for k, v in state.items() if not k.startswith("method.")}
+        missing = self.model.load_state_dict(kept, strict=False)
+        lost = [k for k in missing.missing_keys if not k.startswith("method.")]
+        if lost or missing.unexpected_keys:
+            names = ", ".join([*lost, *missing.unexpected_keys][:3])
+            raise CellError(f"the weights to start from do not fit this model: {names}")
+
+    # ------------------------------------------------------------------ predicting
+    def predict(self, store: Store) -> Path:
+        """Write every split's outputs; returns the folder to commit."""
+        self._add_prediction_methods()
+        self.ensure_features()
+        start = self._starts()[0]
+        method = self.model.method
+        folder = store.aside("run", self.job.key)
+        reference = self.tables["train"].loc[self.rows]
+        plan = [("train", self.rows, CENTRE)]
+        plan += [("train", self.rows, view) for view in self.views]
+        plan += [(split, np.arange(len(self.tables[split])), CENTRE) for split in ("val", "test")]
+        for split, rows, view in plan:
+            torch.manual_seed(seed_for("predict", self.job.key, split, view.name))
+            outputs = predict_split(
+                self.model, self.source, split, rows, view, start, self.device, self.recipe.eval_batch,
+                embedding=self.job.backbone if self.recipe.embeddings else None,
+            )  # fmt: skip
+            outputs = method.postprocess(outputs, reference, self.model.head)
+            name = split if view is CENTRE else f"{split}@{self.views.index(view)}"
+            write_outputs(folder / "predictions" / name, outputs)
+            self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
+        return folder

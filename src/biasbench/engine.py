@@ -1,0 +1,382 @@
+"""Training: the one loop, read top to bottom.
+
+`Trainer.run` goes through the recipe's stages. In each epoch the task's step alternates
+with the steps of the method's phases; after each epoch the validation split is scored, the
+log grows by one line and a checkpoint is written. A training that was stopped goes on from
+its last epoch with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from biasbench.checkpoint import Checkpoints
+from biasbench.data import IntArray, Task
+from biasbench.errors import CellError
+from biasbench.features import View, fits
+from biasbench.method import Activations, Phase, overrides
+from biasbench.model import Device, Model, norms_held
+from biasbench.recipe import Recipe, Stage
+from biasbench.rng import Part, seed_for
+from biasbench.scoring import macro_f1, mean_average_precision
+from biasbench.source import CENTRE, Source
+from biasbench.streams import Stream, epoch_batches
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """How far a training is; all of it is in the checkpoint.
+
+    Attributes:
+        stage: Current stage.
+        epoch: Epochs finished in it.
+        log: One record per epoch.
+        best: Validation F1 of the kept weights, and which epoch they are from.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+def start_tap(model: Model, stage: Stage, recipe: Recipe, rows: Mapping[str, int]) -> str:
+    """The tap from which a stage's forward passes start: the last one that nothing before it can change.
+
+    Args:
+        model: Backbone, head and method.
+        stage: The stage.
+        recipe: The recipe.
+        rows: Rows of each split, to see what fits the cache.
+    """
+    method, taps = model.method, model.backbone.taps
+    if not recipe.cache or recipe.train_views != "fixed" or stage.norm == "batch":
+        return "image"
+    if overrides(method, "prepare") or method.masks or not getattr(model.backbone, "resumable", True):
+        return "image"
+    wanted = [model.boundary(stage.train), *method.touches]
+    if stage.method:
+        wanted += method.taps
+    start = min(wanted, key=taps.index)
+    shape = _shape(model, start, recipe)
+    return start if start == "image" or all(fits(shape, n) for n in rows.values()) else "image"
+
+
+def _shape(model: Model, tap: str, recipe: Recipe) -> tuple[int, ...]:
+    training = model.backbone.training
+    model.backbone.eval()
+    with torch.no_grad():
+        device = next(model.backbone.parameters()).device
+        shape = tuple(model.backbone.run(torch.zeros(1, 3, *_side(recipe), device=device), "image", tap).shape[1:])
+    model.backbone.train(training)
+    return shape
+
+
+def _side(recipe: Recipe) -> tuple[int, int]:
+    assert recipe.crop is not None  # the planner fills it in
+    return recipe.crop, recipe.crop
+
+
+@dataclass
+class Trainer:
+    """Trains one model.
+
+    Attributes:
+        model: On the device.
+        source: Batches.
+        recipe: Its `crop` is filled in.
+        stages: The stages to run, with their numbers in the recipe.
+        rows: Training rows after resampling.
+        task: Multi-label or multi-class.
+        num_labels: K.
+        device: Where to compute.
+        views: The fixed views of the training split.
+        data_name: Name of the streams that methods share: data and seed, no method.
+        run_name: Name of the streams that are this training's own.
+        checkpoints: Where to keep them.
+        report: Receives an event after every epoch.
+        progress: How far it is.
+        kept: The selected weights so far.
+    """
+
+    model: Model
+    source: Source
+    recipe: Recipe
+    stages: Sequence[tuple[int, Stage]]
+    rows: IntArray
+    task: Task
+    num_labels: int
+    device: Device
+    views: Sequence[View]
+    data_name: tuple[Part, ...]
+    run_name: tuple[Part, ...]
+    checkpoints: Checkpoints
+    report: Report = lambda _event: None
+    progress: Progress = field(default_factory=Progress)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: len(table) for split, table in self.source.tables.items()}
+
+    # ------------------------------------------------------------------ the loop
+    def run(self) -> Progress:
+        """Train to the end, or on from the last checkpoint; leaves the selected weights in the model.
+
+        Raises:
+            CellError: When a loss or logit is not finite.
+        """
+        saved = self.checkpoints.latest()
+        if saved is not None:
+            self.progress = Progress(**saved["progress"])
+            self.model.load_state_dict(saved["model"])
+            self.kept = saved["kept"]
+        for position, (number, stage) in enumerate(self.stages):
+            if position < self.progress.stage:
+                continue
+            self._run_stage(position, number, stage, saved)
+            saved = None
+        if self.kept:
+            self.model.load_state_dict(self.kept)
+        return self.progress
+
+    def _run_stage(self, position: int, number: int, stage: Stage, saved: Any) -> None:
+        method = self.model.method
+        start = start_tap(self.model, stage, self.recipe, self.sizes)
+        phases = list(method.phases()) if stage.method else []
+        owned = {id(p) for phase in phases if phase.repeat for p in phase.params}
+        learns = self.model.learns(stage.train)
+        if stage.method:
+            learns += list(method.parameters())
+        task = [p for p in dict.fromkeys(learns) if id(p) not in owned]
+        movable = {id(p) for p in task} | {id(p) for phase in phases for p in phase.params}
+        for p in self.model.parameters():
+            p.requires_grad_(id(p) in movable)
+        optimisers = {"task": self._adam(task, stage.lr, stage)}
+        streams: dict[str, Stream] = {}
+        for phase in phases:
+            rate = phase.lr if phase.absolute_lr else phase.lr * stage.lr
+            optimisers[phase.name] = self._adam(list(phase.params), rate, stage)
+            streams[phase.name] = self._stream(phase, stage, number)
+        resumed = saved is not None and self.progress.stage == position
+        if resumed and self.progress.epoch:
+            for name, state in saved["optimisers"].items():
+                optimisers[name].load_state_dict(state)
+            for name, cursor in saved["cursors"].items():
+                streams[name].cursor = cursor
+        step = _Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
+        while self.progress.epoch < stage.epochs:
+            epoch, began = self.progress.epoch, time.perf_counter()
+            torch.manual_seed(seed_for(*self.run_name, "torch", number, epoch))
+            losses = step.epoch(number, epoch)
+            score, notes = self.evaluate(start, act=stage.method)
+            self.progress.epoch += 1
+            record = {"stage": number, "epoch": epoch + 1, "epochs": stage.epochs, "start": start, **losses}
+            record |= {"val_f1": score["f1"], "val_map": score["map"], **notes}
+            self._keep(score["f1"], record, last=position == len(self.stages) - 1)
+            self.progress.log.append(record)
+            state = {
+                "progress": vars(self.progress),
+                "model": self.model.state_dict(),
+                "kept": self.kept,
+                "optimisers": {name: o.state_dict() for name, o in optimisers.items()},
+                "cursors": {name: s.cursor for name, s in streams.items()},
+            }
+            self.checkpoints.save(len(self.progress.log), state)
+            self.report({"event": "epoch", **record, "seconds": time.perf_counter() - began})
+        self.progress.stage, self.progress.epoch = position + 1, 0
+
+    def _keep(self, f1: float, record: Mapping[str, Any], *, last: bool) -> None:
+        """Selection on validation only: the best epoch so far, or simply the last."""
+        better = not self.progress.best or f1 > self.progress.best["val_f1"]
+        if better or (self.recipe.select == "last" and last):
+            self.progress.best = {"val_f1": f1, "stage": record["stage"], "epoch": record["epoch"]}
+            self.kept = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
+
+    def _adam(self, params: list[nn.Parameter], lr: float, stage: Stage) -> torch.optim.Adam:
+        if not params:
+            raise CellError("a stage or phase has nothing to train")
+        return torch.optim.Adam(params, lr=lr, weight_decay=stage.weight_decay)
+
+    def _stream(self, phase: Phase, stage: Stage, number: int) -> Stream:
+        if phase.data != "train":
+            raise CellError(f"phase {phase.name} wants data set {phase.data!r}; phases train on the cell's own data")
+        groups = None
+        if phase.balance is not None:
+            groups = self._codes(phase.balance)[self.rows]
+        return Stream(self.rows, stage.batch_size, (*self.run_name, "phase", phase.name, number), groups)
+
+    def _codes(self, attribute: str) -> IntArray:
+        codes = self.source.labels["train"].attributes
+        if attribute not in codes:
+            raise CellError(f"the data have no protected attribute {attribute!r}")
+        return codes[attribute].numpy()
+
+    # ------------------------------------------------------------------ pieces
+    def order(self, stage: Stage, number: int, epoch: int) -> list[IntArray]:
+        """The task's batches of an epoch; balanced over an attribute if a method asks for it."""
+        attribute = self.model.method.balance_by()
+        name = (*self.data_name, "order", number, epoch)
+        if attribute is None:
+            return epoch_batches(self.rows, stage.batch_size, name, stage.max_steps)
+        steps = max(1, -(-len(self.rows) // stage.batch_size))
+        steps = min(steps, stage.max_steps or steps)
+        stream = Stream(self.rows, stage.batch_size, name, self._codes(attribute)[self.rows])
+        return [stream.next() for _ in range(steps)]
+
+    def view(self, number: int, epoch: int) -> View:
+        """The training view of an epoch."""
+        if self.recipe.train_views == "fresh":
+            return View(f"fresh-{number}-{epoch}", seed_for(*self.data_name, "crop", number, epoch))
+        return self.views[epoch % len(self.views)]
+
+    def evaluate(self, start: str, *, act: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """Validation mAP and macro F1 in [0, 1], and the means of what the method diagnoses."""
+        model, method = self.model, self.model.method
+        scores, labels = [], []
+        seen: dict[str, list[Tensor]] = {}
+        model.eval()
+        labels_of = self.source.labels["val"]
+        with torch.inference_mode():
+            for rows in chunks(self.sizes["val"], self.recipe.eval_batch):
+                batch, x = self.source.batch("val", rows, CENTRE, start, self.device, attributes=False)
+                batch, x = self.source.prepared(method, batch, x, start)
+                with self.device.autocast():
+                    out = model(x, batch, start, act=act, keep=method.taps if act else ())
+                    told = type(batch)(
+                        batch.images, batch.targets, {k: self.device.put(v[batch.index]) for k, v in
+                        labels_of.attributes.items()}, batch.masks, batch.index,
+                    )  # fmt: skip
+                    for name, values in (method.diagnose(out, told) if act else {}).items():
+                        seen.setdefault(name, []).append(values.float().cpu())
+                scores.append(out.scores["label"].float().cpu())
+                labels.append(model.head.decode(out.scores).cpu())
+        model.train()
+        y = labels_of.targets
+        assert y is not None
+        logits = torch.cat(scores)
+        if not bool(torch.isfinite(logits).all()):
+            raise CellError("a validation logit is not finite; a broken model would look perfectly fair")
+        truth, decoded = y.numpy().astype(np.int64), torch.cat(labels).numpy()
+        result = {
+            "f1": macro_f1(decoded, truth, self.task, self.num_labels),
+            "map": mean_average_precision(logits.numpy(), truth, self.task),
+        }
+        means = {name: torch.cat(values).nanmean().item() for name, values in seen.items()}
+        return result, {f"val_{k}": v for k, v in means.items() if math.isfinite(v)}
+
+
+def chunks(count: int, size: int) -> list[IntArray]:
+    """Row numbers 0..count-1 in order, at most `size` at a time."""
+    return [np.arange(a, min(count, a + size)) for a in range(0, count, size)]
+
+
+class _Steps:
+    """The optimisation steps of one stage."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        stage: Stage,
+        start: str,
+        phases: Sequence[Phase],
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        streams: Mapping[str, Stream],
+        task: set[int],
+    ) -> None:
+        self.t, self.stage, self.start, self.phases = trainer, stage, start, phases
+        self.optimisers, self.streams, self.task = optimisers, streams, task
+        self.keep = trainer.model.method.taps if stage.method else ()
+
+    def epoch(self, number: int, epoch: int) -> dict[str, float]:
+        """One pass; returns the mean of every loss."""
+        model = self.t.model
+        sums: dict[str, list[float]] = {}
+        model.train()
+        if self.stage.norm == "eval":
+            model.backbone.eval()
+            model.backbone.training = True  # interventions read it; the layers below hold still
+        view = self.t.view(number, epoch)
+        if epoch == 0:
+            for phase in self.phases:
+                for _ in range(phase.before):
+                    _note(sums, {phase.name: self.phase(phase, view)})
+        for step, rows in enumerate(self.t.order(self.stage, number, epoch)):
+            for phase in self.phases:
+                for _ in range(phase.repeat):
+                    _note(sums, {phase.name: self.phase(phase, view)})
+            _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
+        return {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
+
+    def forward(self, rows: IntArray, view: View, keep: Sequence[str]) -> tuple[Activations, Any]:
+        t = self.t
+        batch, x = t.source.batch("train", rows, view, self.start, t.device, attributes=True)
+        batch, x = t.source.prepared(t.model.method, batch, x, self.start)
+        with t.device.autocast():
+            return t.model(x, batch, self.start, act=self.stage.method, keep=keep), batch
+
+    def task_step(self, rows: IntArray, view: View) -> dict[str, float]:
+        """The task's own step: weighted task loss plus the method's terms."""
+        t, method = self.t, self.t.model.method
+        size = t.recipe.micro_batch or len(rows)
+        parts = np.array_split(rows, -(-len(rows) // size))
+        totals: dict[str, float] = {}
+
+        def backward(scaled: Callable[[Tensor], Tensor]) -> None:
+            for part in parts:
+                out, batch = self.forward(part, view, self.keep)
+                with t.device.autocast():
+                    losses = t.model.head.loss(out.scores, batch)  # [B]
+                    terms = {"task": (method.weight(losses, batch) * losses).mean()}
+                    if self.stage.method:
+                        terms |= method.loss(out, batch)
+                share = len(part) / len(rows)
+                total = torch.stack([v.float() for v in terms.values()]).sum() * share
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0.0) + float(value.detach()) * share
+                scaled(total).backward()  # type: ignore[no-untyped-call]
+
+        with norms_held(method, self.task):
+            t.device.step(self.optimisers["task"], backward)
+        return totals
+
+    def phase(self, phase: Phase, view: View) -> float:
+        """One step of another optimisation problem."""
+        t = self.t
+        rows = self.streams[phase.name].next()
+        own = {id(p) for p in phase.params}
+        value = 0.0
+
+        def backward(scaled: Callable[[Tensor], Tensor]) -> None:
+            nonlocal value
+            with torch.set_grad_enabled(not phase.detached):
+                out, batch = self.forward(rows, view, self.keep)
+            with torch.enable_grad(), t.device.autocast():
+                loss = phase.loss(out, batch)
+            value = float(loss.detach())
+            scaled(loss).backward()  # type: ignore[no-untyped-call]
+
+        with norms_held(t.model, own):
+            t.device.step(self.optimisers[phase.name], backward)
+        if not math.isfinite(value):
+            raise CellError(f"the loss of phase {phase.name} is not finite")
+        return value
+
+
+def _note(sums: dict[str, list[float]], losses: Mapping[str, float], where: str = "") -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            place = f" at {where}" if where else ""
+            raise CellError(f"the training loss {name!r} is not finite{place}", fix="Lower the learning rate")
+        sums.setdefault(name, []).append(value)

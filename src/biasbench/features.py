@@ -1,0 +1,153 @@
+"""Activations of frozen layers, computed once and read from memory-mapped files.
+
+A bank holds the activation at some taps for one split under one view, for all rows of the
+split. Its key names everything that decides the numbers; its bytes are checked once per
+process before use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from biasbench import io
+from biasbench.backbone import Backbone
+from biasbench.data import IntArray
+from biasbench.errors import CellError, IntegrityError, StoreError
+from biasbench.model import Device
+
+GIGABYTE = 2**30
+CACHE_LIMIT_GB = 4.0  # per split, view and tap; above it the layers run live
+
+
+@dataclass(frozen=True)
+class View:
+    """How images are cropped: `seed=None` is the centre crop, else random crops and flips."""
+
+    name: str
+    seed: int | None
+
+
+def fits(shape: Sequence[int], rows: int) -> bool:
+    """Whether an activation of `shape` for `rows` examples may be cached.
+
+    Depends on sizes alone, never on the machine: batches differ in the last bit between a
+    cached and a live pass, so that the choice is part of the result.
+
+    Example:
+        >>> fits((112, 6, 6), 2500), fits((1024, 14, 14), 22826)
+        (True, False)
+    """
+    return int(np.prod(shape)) * 4 * rows <= CACHE_LIMIT_GB * GIGABYTE
+
+
+def bank_key(parts: dict[str, Any], tap: str, split: str, view: View) -> str:
+    """Identity of one file of activations."""
+    payload = {**parts, "tap": tap, "split": split, "view": view.name, "view_seed": view.seed, "schema": 1}
+    return io.hash_bytes(io.canonical_json(payload).encode())[:24]
+
+
+class FeatureBank:
+    """The cached activations of one backbone over one way of making pixels.
+
+    Args:
+        folder: Cache folder; shared by all cells.
+        parts: Everything that decides the numbers: data, weights, crop, edits, precision.
+    """
+
+    def __init__(self, folder: Path, parts: dict[str, Any]) -> None:
+        self.folder, self.parts = folder, parts
+        self._open: dict[str, NDArray[np.float32]] = {}
+
+    def path(self, tap: str, split: str, view: View) -> Path:
+        """Folder of one array."""
+        return self.folder / bank_key(self.parts, tap, split, view)
+
+    def has(self, tap: str, split: str, view: View) -> bool:
+        """Whether the array is there (not whether its bytes are good)."""
+        return (self.path(tap, split, view) / "meta.json").exists()
+
+    def rows(self, tap: str, split: str, view: View, rows: IntArray) -> torch.Tensor:
+        """[B, ...] float32 activations of some rows."""
+        path = self.path(tap, split, view)
+        if path.name not in self._open:
+            meta = io.read_json(path / "meta.json")
+            self._open[path.name] = io.read_array(path / "data.npy", meta["sha256"])
+        return torch.from_numpy(np.ascontiguousarray(self._open[path.name][rows]))
+
+    def ensure(
+        self,
+        backbone: Backbone,
+        images: Callable[[IntArray], torch.Tensor],
+        taps: Sequence[str],
+        split: str,
+        view: View,
+        count: int,
+        device: Device,
+        batch: int,
+        report: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
+        """Compute what is missing, in one pass over the split's images.
+
+        Args:
+            backbone: On the device; run in evaluation mode.
+            images: Rows to [B, 3, H, W] images.
+            taps: Taps wanted, in the backbone's order.
+            split: Split.
+            view: View.
+            count: Rows of the split.
+            device: Where to compute.
+            batch: Images per pass.
+            report: Called with rows done and rows in all.
+        """
+        lock = self.folder / f"{bank_key(self.parts, '+'.join(taps), split, view)}.lock"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            self._discard_damaged(taps, split, view)
+            missing = [t for t in taps if not self.has(t, split, view)]
+            if not missing:
+                return
+            arrays: dict[str, NDArray[np.float32]] = {}
+            training = backbone.training
+            backbone.eval()
+            for start in range(0, count, batch):
+                rows = np.arange(start, min(count, start + batch))
+                x, at = device.put(images(rows)), "image"
+                with torch.inference_mode(), device.autocast():
+                    for tap in sorted(missing, key=backbone.taps.index):
+                        x, at = backbone.run(x, at, tap), tap
+                        out = x.float().cpu().contiguous().numpy()
+                        if tap not in arrays:
+                            arrays[tap] = np.empty((count, *out.shape[1:]), np.float32)
+                        arrays[tap][rows] = out
+                report(len(rows) + start, count)
+            backbone.train(training)
+            for tap, array in arrays.items():
+                self._write(self.path(tap, split, view), array, tap, split, view)
+
+    def _write(self, path: Path, array: NDArray[np.float32], tap: str, split: str, view: View) -> None:
+        if not np.isfinite(array).all():
+            raise CellError(f"the backbone's activation at {tap} is not finite on {split} images")
+        with io.writing_folder(path) as aside:
+            np.save(aside / "data.npy", array, allow_pickle=False)
+            meta = {"sha256": io.hash_file(aside / "data.npy"), "tap": tap, "split": split, "view": view.name}
+            io.write_json(aside / "meta.json", {**meta, "parts": self.parts})
+
+    def _discard_damaged(self, taps: Sequence[str], split: str, view: View) -> None:
+        """A cached array that cannot be trusted is computed again: it is no result."""
+        import shutil
+
+        for tap in taps:
+            if not self.has(tap, split, view):
+                continue
+            try:
+                self.rows(tap, split, view, np.arange(1))
+            except (IntegrityError, StoreError):
+                shutil.rmtree(self.path(tap, split, view), ignore_errors=True)

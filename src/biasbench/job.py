@@ -1,0 +1,123 @@
+"""What a parent asks of a child process, as JSON: no pickled object crosses the border."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from biasbench.data import Task
+from biasbench.recipe import Recipe
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataInput(_Message):
+    """The data of a cell, as far as its child may know them.
+
+    Attributes:
+        root: Folder of the images.
+        tables: Split to a Parquet table; the test table has neither labels nor attributes.
+        regions: Split to region name to a Parquet table.
+        stores: Split to a folder of decoded images; None where images are decoded every time.
+        task: Multi-label or multi-class.
+        label_names: K names.
+        groups: Number of groups of each protected attribute.
+        identity: Hash of everything above that decides pixels.
+    """
+
+    root: Path
+    tables: dict[str, Path]
+    regions: dict[str, dict[str, Path]]
+    stores: dict[str, Path | None]
+    task: Task
+    label_names: tuple[str, ...]
+    groups: dict[str, int]
+    identity: str
+
+
+class ImagesJob(_Message):
+    """Decode and resize the images of a data set once."""
+
+    kind: Literal["images"] = "images"
+    data: DataInput
+    short_side: int
+
+
+class WeightsInput(_Message):
+    """Resolved starting weights: kind, label, digest and file."""
+
+    kind: str
+    label: str
+    digest: str
+    path: Path | None
+
+
+class CellJob(_Message):
+    """Train a cell unless its training is finished, then predict if asked to.
+
+    Attributes:
+        key: The run's key, or the training's when nothing is predicted.
+        method: Canonical text of the whole method.
+        training_method: Canonical text of what training depends on.
+        training_key: Identity of the training.
+        init_key: Training whose weights this one starts from.
+        predict: Whether to write predictions.
+        cache: Folder of cached activations.
+        results: The store.
+        plugins: Files given with `--plugin`.
+        tensorboard: Whether to write event files.
+    """
+
+    kind: Literal["cell"] = "cell"
+    key: str
+    method: str
+    training_method: str
+    training_key: str
+    init_key: str | None
+    primary_attribute: str
+    data: DataInput
+    backbone: str
+    backbone_options: dict[str, Any]
+    weights: WeightsInput
+    recipe: Recipe
+    seed: int
+    fingerprint: str
+    device: str
+    precision: str
+    predict: bool
+    cache: Path
+    results: Path
+    plugins: tuple[str, ...] = ()
+    tensorboard: bool = False
+
+
+class MeasureJob(_Message):
+    """Measure a finished run.
+
+    Attributes:
+        key: The run.
+        metrics: Names or canonical texts of metrics.
+        attributes: Protected attributes.
+        protocol: Measuring protocol.
+        results: The store.
+        cache: Folder of memoised values.
+        threads: CPU threads.
+        plugins: Files given with `--plugin`.
+    """
+
+    kind: Literal["measure"] = "measure"
+    key: str
+    metrics: tuple[str, ...]
+    attributes: tuple[str, ...]
+    protocol: str
+    results: Path
+    cache: Path
+    threads: int
+    plugins: tuple[str, ...] = ()
+
+
+Job = ImagesJob | CellJob | MeasureJob

@@ -1,0 +1,136 @@
+"""Measuring a finished run: every metric, for every attribute asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biasbench import io
+from biasbench.errors import BiasBenchError, CellError, printable
+from biasbench.job import MeasureJob
+from biasbench.locate import SUPPLIED
+from biasbench.metric import Measurement, Metric
+from biasbench.plugins import Plugins, Registry, load_plugins
+from biasbench.rng import seed_for
+from biasbench.store import Store
+from biasbench.truth import read_predictions
+
+
+class Memo:
+    """JSON values by the hash of a text that names every input; damaged ones are computed again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
+        path = self.folder / f"{io.hash_bytes(key.encode())[:32]}.json"
+        try:
+            stored = io.read_json(path)
+            value = stored["value"]
+            if stored["key"] == key and stored["sha256"] == io.hash_bytes(io.canonical_json(value).encode()):
+                return value
+        except (BiasBenchError, KeyError, TypeError):
+            pass  # absent or damaged: a memo is no result
+        value = compute()
+        io.write_json(path, {"key": key, "value": value, "sha256": io.hash_bytes(io.canonical_json(value).encode())})
+        return value
+
+
+def build_metric(text: str, registry: Registry) -> Metric:
+    """The metric that a string names.
+
+    Raises:
+        UsageError: For an unknown name or a wrong option.
+    """
+    from biasbench.grammar import bind, parse
+
+    (component,) = parse(text)
+    offer = registry.find(component.name)
+    cls = offer.load()
+    metric: Metric = cls(**bind(cls, component, offer.entry.options, SUPPLIED))
+    return metric
+
+
+def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
+    """One record per metric and attribute; a metric that cannot answer says why in its record."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    plugins: Plugins = load_plugins(job.plugins)
+    store = Store(job.results)
+    manifest = store.verify(store.run(job.key))
+    predictions, tables = read_predictions(store.run(job.key))
+    spec = manifest["spec"]
+    records = []
+    for name in job.metrics:
+        metric = build_metric(name, plugins.metrics)
+        for attribute in job.attributes:
+            context = Measurement(
+                task=manifest["task"],
+                label_names=tuple(manifest["label_names"]),
+                attribute=attribute,
+                groups=tuple(manifest["groups"].get(attribute, ())),
+                protocol=job.protocol,
+                seed=seed_for("measure", spec["training"]["fingerprint"], spec["seed"]),
+                memo=Memo(job.cache / "memo"),
+            )
+            record = {"metric": name, "attribute": attribute, "protocol": job.protocol}
+            try:
+                figures = metric.measure(
+                    {s: predictions[s] for s in metric.splits}, {s: tables[s] for s in metric.splits}, context
+                )
+                records.append({**record, **tidy(metric, figures), "error": None})
+            except CellError as error:
+                empty = {c.key: summary(float("nan")) for c in metric.columns}
+                flags = [f"{metric.name} undefined: {printable(error)}"]
+                records.append({**record, "values": empty, "rounds": {}, "details": {}, "flags": flags, "error": None})
+    return records
+
+
+def tidy(metric: Metric, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric's answer as JSON: a summary for each declared column, the rest as details.
+
+    Raises:
+        CellError: When a declared column is missing.
+    """
+    keys = [c.key for c in metric.columns]
+    if lacking := [k for k in keys if k not in figures]:
+        raise CellError(f"metric {metric.name} returned no {', '.join(lacking)}")
+    details = {k: _plain(v) for k, v in figures.items() if k not in keys}
+    flags = details.pop("flags", None) or []
+    rounds = {k: _plain(figures[k]) for k in keys if not np.isscalar(figures[k])}
+    return {"values": {k: summary(figures[k]) for k in keys}, "rounds": rounds, "details": details, "flags": flags}
+
+
+def summary(value: float | Sequence[float]) -> dict[str, float | int | None]:
+    """Mean, population standard deviation (ddof = 0) and n of a figure's rounds; NaN becomes None.
+
+    Example:
+        >>> summary([1.0, 3.0])
+        {'mean': 2.0, 'std': 1.0, 'n': 2}
+        >>> summary(float("nan"))
+        {'mean': None, 'std': None, 'n': 1}
+    """
+    values = np.atleast_1d(np.asarray(value, np.float64))
+    if not np.isfinite(values).all():
+        return {"mean": None, "std": None, "n": len(values)}
+    return {"mean": float(values.mean()), "std": float(values.std()) if len(values) > 1 else None, "n": len(values)}
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only; undefined figures become None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,184 @@
+"""The model of a cell: backbone, head and method in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from biasbench.backbone import Backbone
+from biasbench.data import Batch
+from biasbench.errors import UsageError, printable
+from biasbench.head import Head
+from biasbench.method import Activations, Method
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # noqa: SLF001
+
+
+class Model(nn.Module):
+    """Runs a batch from any tap to scores, through the method's interventions."""
+
+    def __init__(self, backbone: Backbone, head: Head, method: Method) -> None:
+        super().__init__()
+        self.backbone, self.head, self.method = backbone, head, method
+
+    def forward(
+        self, x: Tensor, batch: Batch, start: str = "image", *, act: bool = True, keep: Collection[str] = ()
+    ) -> Activations:
+        """Scores and kept activations.
+
+        Args:
+            x: Activation at tap `start`, before interventions.
+            batch: The batch that `x` belongs to.
+            start: Tap of `x`.
+            act: Whether the method intervenes.
+            keep: Taps to keep.
+        """
+        touches = self.method.touches if act else ()
+        kept: dict[str, Tensor] = {}
+
+        def visit(tap: str, x: Tensor) -> Tensor:
+            if tap in touches:
+                x = self.method.intervene(tap, x, batch)
+            if tap in keep:
+                kept[tap] = x
+            return x
+
+        embedding = self.backbone.run(visit(start, x), start, "embedding", visit)
+        return Activations(self.head(embedding), kept)
+
+    def learns(self, train: str) -> list[nn.Parameter]:
+        """The backbone's and head's parameters that a stage trains (`Stage.train`)."""
+        parts: list[nn.Module] = [self.head]
+        if train == "all":
+            parts.append(self.backbone)
+        elif train != "head":
+            taps = self.backbone.taps
+            self.backbone.check_tap(train)
+            parts.extend(self.backbone.segments[t] for t in taps[max(1, taps.index(train)) :])
+        return [p for part in parts for p in part.parameters()]
+
+    def boundary(self, train: str) -> str:
+        """The last tap that a stage leaves frozen."""
+        if train == "head":
+            return "embedding"
+        if train == "all":
+            return "image"
+        self.backbone.check_tap(train)
+        return self.backbone.taps[max(1, self.backbone.taps.index(train)) - 1]
+
+
+@contextmanager
+def norms_held(model: nn.Module, own: Collection[int] = ()) -> Iterator[None]:
+    """Hold the running statistics of every norm layer whose parameters are not all in `own`.
+
+    Only the norm layers' own mode changes: `model.training` still tells methods whether
+    this is training.
+
+    Args:
+        model: The module whose norm layers are held.
+        own: `id`s of the parameters that may move.
+    """
+    held = []
+    for module in model.modules():
+        if isinstance(module, _NORMS) and module.training:
+            mine = list(module.parameters())
+            if not mine or not all(id(p) in own for p in mine):
+                held.append(module)
+    for module in held:
+        module.train(False)
+    try:
+        yield
+    finally:
+        for module in held:
+            module.train(True)
+
+
+def choose_device(wanted: str) -> str:
+    """The torch device behind `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        UsageError: When this machine has no such device.
+
+    Example:
+        >>> choose_device("cpu")
+        'cpu'
+    """
+    kind, _, number = wanted.partition(":")
+    if kind == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"unknown device {printable(wanted)!r}", fix="Use auto, cpu, cuda, cuda:N or mps")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    there = kind == "cpu" or (kind == "cuda" and int(number or 0) < count) or torch.backends.mps.is_available()
+    if not there:
+        raise UsageError(f"this machine has no device {wanted!r}", fix="Use --device auto or cpu")
+    return wanted
+
+
+class Device:
+    """Where tensors live and in which precision they are multiplied.
+
+    Args:
+        name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`.
+        precision: `"fp32"`, `"bf16"` or `"fp16"` (automatic mixed precision).
+
+    Example:
+        >>> Device("cpu", "fp32").put(torch.zeros(2)).device.type
+        'cpu'
+    """
+
+    def __init__(self, name: str, precision: str = "fp32", *, channels_last: bool = False) -> None:
+        self.device = torch.device(name)
+        self.precision = precision
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self._scalers: dict[int, torch.amp.GradScaler] = {}
+
+    def put(self, x: Tensor) -> Tensor:
+        """`x` on the device; images and maps in the chosen memory format."""
+        x = x.to(self.device, non_blocking=True)
+        return x.contiguous(memory_format=self.format) if x.ndim == 4 else x
+
+    def batch(self, batch: Batch) -> Batch:
+        """A batch on the device."""
+        return Batch(
+            self.put(batch.images),
+            None if batch.targets is None else self.put(batch.targets),
+            {k: self.put(v) for k, v in batch.attributes.items()},
+            {k: self.put(v) for k, v in batch.masks.items()},
+            batch.index,
+        )
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """A module on the device."""
+        module.to(self.device)
+        for p in module.parameters():
+            if p.ndim == 4:
+                p.data = p.data.contiguous(memory_format=self.format)
+        return module
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of a forward pass."""
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def step(self, optimiser: torch.optim.Optimizer, backward: Callable[[Callable[[Tensor], Tensor]], None]) -> None:
+        """One optimiser step; with fp16 the loss is scaled so that small gradients survive.
+
+        Args:
+            optimiser: Stepped after its gradients were cleared and computed.
+            backward: Is handed a function to pass each loss through before `.backward()`.
+        """
+        optimiser.zero_grad(set_to_none=True)
+        if self.precision != "fp16":
+            backward(lambda loss: loss)
+            optimiser.step()
+            return
+        scaler = self._scalers.setdefault(id(optimiser), torch.amp.GradScaler(self.device.type))
+        backward(scaler.scale)
+        scaler.step(optimiser)
+        scaler.update()

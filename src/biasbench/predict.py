@@ -1,0 +1,112 @@
+"""Prediction, and the files that predictions live in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from biasbench import io
+from biasbench.data import IntArray, Outputs
+from biasbench.errors import CellError, IntegrityError, printable
+from biasbench.features import View
+from biasbench.model import Device, Model
+from biasbench.source import Source
+
+
+def predict_split(
+    model: Model,
+    source: Source,
+    split: str,
+    rows: IntArray,
+    view: View,
+    start: str,
+    device: Device,
+    size: int,
+    *,
+    embedding: str | None = None,
+) -> Outputs:
+    """What a trained model says about some rows of a split, in their order.
+
+    Args:
+        model: The model.
+        source: Batches; no attribute is handed out.
+        split: Split.
+        rows: Row numbers.
+        view: Crop.
+        start: Tap to start from.
+        device: Where to compute.
+        size: Examples per pass.
+        embedding: Name under which to keep the embedding, or None.
+
+    Raises:
+        CellError: When a method changes the number of rows, or a score is not finite.
+    """
+    keep = ("embedding",) if embedding else ()
+    scores: dict[str, list[torch.Tensor]] = {}
+    labels, embeddings = [], []
+    model.eval()
+    with torch.inference_mode():
+        for a in range(0, len(rows), size):
+            part = rows[a : a + size]
+            batch, x = source.batch(split, part, view, start, device, attributes=False)
+            batch, x = source.prepared(model.method, batch, x, start)
+            if len(x) != len(part):
+                raise CellError(f"'prepare' turned {len(part)} rows into {len(x)} in evaluation")
+            with device.autocast():
+                out = model(x, batch, start, keep=keep)
+            for name, value in out.scores.items():
+                scores.setdefault(name, []).append(value.float().cpu())
+            labels.append(model.head.decode(out.scores).cpu())
+            if embedding:
+                embeddings.append(out.taps["embedding"].float().cpu())
+    joined = {name: torch.cat(values).numpy() for name, values in scores.items()}
+    check_finite(joined, split)
+    ids = source.tables[split]["id"].to_numpy()[rows].tolist()
+    kept = {embedding: torch.cat(embeddings).numpy()} if embedding else {}
+    return Outputs(joined, torch.cat(labels).numpy(), ids, kept)
+
+
+def check_finite(scores: dict[str, NDArray[Any]], split: str) -> None:
+    """Raise a `CellError` if any score is not finite: a broken model would look perfectly fair."""
+    for name, array in scores.items():
+        if len(array) and not np.isfinite(array).all():
+            raise CellError(f"the score {name!r} on {split} is not finite; a broken model would look perfectly fair")
+
+
+def write_outputs(folder: Path, outputs: Outputs) -> None:
+    """Write one split's outputs as `.npy` arrays and a JSON list of ids."""
+    check_finite(dict(outputs.scores), folder.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in outputs.scores.items():
+        io.write_array(folder / f"score-{_file(name)}.npy", array.astype(np.float32))
+    for name, array in outputs.embeddings.items():
+        io.write_array(folder / f"embedding-{_file(name)}.npy", array.astype(np.float32))
+    io.write_array(folder / "labels.npy", outputs.labels)
+    io.write_text(folder / "ids.json", json.dumps(list(outputs.ids)))
+
+
+def _file(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
+        raise CellError(f"a score or embedding may not be called {printable(name)!r}")
+    return name
+
+
+def read_outputs(folder: Path) -> Outputs:
+    """Read one split's outputs as memory maps. Hashes are the caller's to check.
+
+    Raises:
+        IntegrityError: When the files do not fit together.
+    """
+    ids: Sequence[str] = io.read_json(folder / "ids.json")
+    scores = {p.stem.removeprefix("score-"): io.read_array(p) for p in sorted(folder.glob("score-*.npy"))}
+    kept = {p.stem.removeprefix("embedding-"): io.read_array(p) for p in sorted(folder.glob("embedding-*.npy"))}
+    outputs = Outputs(scores, io.read_array(folder / "labels.npy"), ids, kept)
+    if any(len(a) != len(ids) for a in (outputs.labels, *scores.values(), *kept.values())):
+        raise IntegrityError("the arrays differ in length", where=printable(folder), fix="Run the cell again")
+    return outputs

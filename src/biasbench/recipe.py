@@ -1,0 +1,164 @@
+"""Recipes are data: stages, learning rates and a selection rule, read from TOML.
+
+The named profiles lie in `biasbench/recipes/*.toml`; `--set recipe.crop=64` or a benchmark
+file overrides single fields. Everything here can change a result, so all of it is part of
+a run's key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from biasbench.errors import UsageError, did_you_mean, printable
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Stage(BaseModel):
+    """One stretch of training with fixed trainable parameters.
+
+    Attributes:
+        train: What learns: `"head"` alone, a tap such as `"conv5"` (that segment, all that
+            follow and the head), or `"all"`.
+        epochs: Passes over the training rows.
+        lr: Adam's learning rate, constant.
+        batch_size: Examples per step.
+        weight_decay: Adam's L2 term.
+        norm: `"batch"`: the backbone's batch-norm layers use and update batch statistics,
+            frozen layers included, as the released code does; `"eval"`: they hold still.
+        method: Whether the method's losses, phases and interventions act in this stage. Its
+            pixels, rows, head and weighting always do.
+        max_steps: At most so many steps per epoch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: str = "all"
+    epochs: int = Field(ge=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
+    batch_size: int = Field(ge=2)
+    weight_decay: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
+    norm: Literal["eval", "batch"] = "eval"
+    method: bool = True
+    max_steps: int | None = Field(default=None, ge=1)
+
+
+class Recipe(BaseModel):
+    """How a cell is trained and measured.
+
+    Attributes:
+        name: The profile's name, shown in the row.
+        stages: In order. A method that starts from a finished run leaves out the stages that
+            train only the head.
+        select: `"best"`: the epoch with the highest macro F1 on the validation split (the
+            earliest of ties), `"last"`: the last epoch.
+        class_weights: Weight each label's loss by #negatives / #positives (released code).
+        crop: Side of the models' input, pixels; None = the data set's own.
+        short_side: Short side of images before cropping, pixels; None = the data set's own.
+        pixels: `"store"`: decode and resize once, edit at that size; `"native"`: decode every
+            time, edit at the original size, then resize (the papers' pipeline).
+        train_views: `"fresh"`: new random crop and flip every epoch; `"fixed"`: epochs take
+            turns over the centre view and the stored views, so that frozen layers run once.
+        cache: Whether the output of frozen layers is computed once and kept (fixed views only).
+        views: Augmented views of the training split stored for the attackers, V.
+        embeddings: Whether predictions keep the embedding too.
+        protocol: Measuring protocol.
+        random_weights: Whether a backbone without local weights may start from random ones.
+        threads: CPU threads of a cell.
+        channels_last: Memory format of images and weights.
+        micro_batch: Examples per forward pass of the task's step; None = the whole batch.
+        eval_batch: Examples per forward pass in evaluation.
+        limit: At most so many rows of each split (smoke tests only).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    select: Literal["best", "last"] = "best"
+    class_weights: bool = True
+    crop: int | None = Field(default=None, ge=16)
+    short_side: int | None = Field(default=None, ge=16)
+    pixels: Literal["store", "native"] = "store"
+    train_views: Literal["fresh", "fixed"] = "fresh"
+    cache: bool = True
+    views: int = Field(default=1, ge=0)
+    embeddings: bool = False
+    protocol: str = "wang2019"
+    random_weights: bool = False
+    threads: int = Field(default=1, ge=1)
+    channels_last: bool = True
+    micro_batch: int | None = Field(default=None, ge=1)
+    eval_batch: int = Field(default=64, ge=1)
+    limit: int | None = Field(default=None, ge=8)
+
+
+def profiles() -> tuple[str, ...]:
+    """Names of the profiles that come with biasbench.
+
+    Example:
+        >>> profiles()
+        ('paper', 'short', 'smoke')
+    """
+    folder = resources.files("biasbench") / "recipes"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_recipe(profile: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A profile with some fields replaced.
+
+    Args:
+        profile: One of `profiles()`.
+        overrides: Dotted field to value: `{"crop": 64, "stages.1.lr": 1e-4}`.
+
+    Raises:
+        UsageError: Listing everything that is wrong.
+
+    Example:
+        >>> load_recipe("smoke", {"crop": 48}).crop
+        48
+    """
+    if profile not in profiles():
+        hint = did_you_mean(profile, profiles()) or f"Known: {', '.join(profiles())}"
+        raise UsageError(f"unknown profile {printable(profile)!r}", fix=hint)
+    text = (resources.files("biasbench") / "recipes" / f"{profile}.toml").read_text()
+    data: dict[str, Any] = {"name": profile, **tomllib.loads(text)}
+    for dotted, value in (overrides or {}).items():
+        _put(data, dotted.split("."), value, dotted)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(f"recipe.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
+        hints = " ".join(filter(None, (did_you_mean(d.split(".")[-1], _fields()) for d in overrides or {})))
+        fix = hints or f"Fields: {', '.join(Recipe.model_fields)}"
+        raise UsageError(printable(problems), fix=fix) from None
+
+
+def _fields() -> list[str]:
+    return [*Recipe.model_fields, *Stage.model_fields]
+
+
+def _put(data: Any, path: Sequence[str], value: Any, dotted: str) -> None:
+    for step in path[:-1]:
+        data = _child(data, step, dotted)
+    last = path[-1]
+    if isinstance(data, list):
+        _child(data, last, dotted)
+        data[int(last)] = value
+    elif isinstance(data, dict):
+        data[last] = value
+    else:
+        raise UsageError(f"recipe.{printable(dotted)} leads nowhere", fix="Write for example recipe.stages.0.lr")
+
+
+def _child(data: Any, step: str, dotted: str) -> Any:
+    if isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+        return data[int(step)]
+    if isinstance(data, dict) and step in data:
+        return data[step]
+    raise UsageError(f"recipe.{printable(dotted)} leads nowhere", fix="Write for example recipe.stages.0.lr")

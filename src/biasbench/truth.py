@@ -1,0 +1,71 @@
+"""Joining a child's outputs with the truth, which the child never had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from biasbench import io
+from biasbench.data import SPLITS, Predictions, attribute, attributes_of, targets
+from biasbench.errors import IntegrityError, printable
+from biasbench.predict import read_outputs
+
+
+def write_truth(run: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write labels and attributes of the rows that were predicted, beside the predictions.
+
+    Rows are found by id; the order a child claims is never trusted.
+
+    Args:
+        run: Folder with `predictions/`.
+        tables: The full table of each split.
+
+    Raises:
+        IntegrityError: When ids are unknown, doubled or, outside training, missing.
+    """
+    for split in SPLITS:
+        ids = read_outputs(run / "predictions" / split).ids
+        table = tables[split]
+        known = pd.Index(table["id"])
+        rows = known.get_indexer(pd.Index(ids))
+        where = printable(run / "predictions" / split)
+        if (rows < 0).any():
+            raise IntegrityError(f"the predictions name {int((rows < 0).sum())} unknown examples", where=where)
+        if len(set(rows.tolist())) != len(rows):
+            raise IntegrityError("the predictions name an example twice", where=where)
+        if split != "train" and len(rows) != len(table):
+            raise IntegrityError(f"{len(table) - len(rows)} examples were not predicted", where=where)
+        chosen = table.iloc[rows].reset_index(drop=True).drop(columns=["path"], errors="ignore")
+        with io.writing(run / "truth" / f"{split}.parquet") as aside:
+            chosen.to_parquet(aside, compression="zstd", index=False)
+
+
+def read_predictions(run: Path) -> tuple[dict[str, Predictions], dict[str, pd.DataFrame]]:
+    """A finished run's predictions and tables by split, as metrics get them.
+
+    Raises:
+        IntegrityError: When predictions and truth do not fit together.
+        DataError: When a score is not finite.
+    """
+    predictions: dict[str, Predictions] = {}
+    tables: dict[str, pd.DataFrame] = {}
+    for split in SPLITS:
+        table = pd.read_parquet(run / "truth" / f"{split}.parquet")
+        outputs = read_outputs(run / "predictions" / split)
+        views: list[Mapping[str, Any]] = []
+        while (folder := run / "predictions" / f"{split}@{len(views)}").is_dir():
+            view = read_outputs(folder)
+            if list(view.ids) != list(outputs.ids):
+                raise IntegrityError("a view's rows differ from the split's", where=printable(folder))
+            views.append(view.scores)
+        if list(outputs.ids) != table["id"].tolist():
+            raise IntegrityError("predictions and truth name different examples", where=printable(run))
+        codes = {name: attribute(table, name) for name in attributes_of(table)}
+        tables[split] = table
+        predictions[split] = Predictions(
+            outputs.scores, outputs.labels, targets(table), codes, outputs.ids, views, outputs.embeddings
+        )
+    return predictions, tables
