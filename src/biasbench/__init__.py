@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "backbone": ("Backbone",),
+    "backbone": ("Backbone", "seeded"),
     "data": (
-        "Batch", "Dataset", "Outputs", "Predictions", "SPLITS", "attribute", "check_table", "targets",
+        "Batch", "Dataset", "Outputs", "Predictions", "Progress", "SPLITS", "Split", "attribute", "check_table",
+        "targets",
     ),
     "errors": (
         "BiasBenchError", "CellError", "DataError", "IntegrityError", "PluginError", "StoreError", "UsageError",
@@ -25,17 +26,22 @@ _HOME = {
     "method": ("Activations", "BuildInfo", "Method", "Phase", "Pipeline"),
     "metric": ("Column", "Measurement", "Metric"),
     "rng": ("generator", "seed_for", "torch_generator", "uniforms"),
+    "weights": ("ResolvedWeights", "load_strict", "mismatch"),
+    "scoring": ("macro_f1", "mean_average_precision", "one_hot"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(["__version__", *_WHERE])
 
 if TYPE_CHECKING:
     from biasbench.backbone import Backbone as Backbone
+    from biasbench.backbone import seeded as seeded
     from biasbench.data import SPLITS as SPLITS
     from biasbench.data import Batch as Batch
     from biasbench.data import Dataset as Dataset
     from biasbench.data import Outputs as Outputs
     from biasbench.data import Predictions as Predictions
+    from biasbench.data import Progress as Progress
+    from biasbench.data import Split as Split
     from biasbench.data import attribute as attribute
     from biasbench.data import check_table as check_table
     from biasbench.data import targets as targets
@@ -66,6 +72,12 @@ if TYPE_CHECKING:
     from biasbench.rng import seed_for as seed_for
     from biasbench.rng import torch_generator as torch_generator
     from biasbench.rng import uniforms as uniforms
+    from biasbench.scoring import macro_f1 as macro_f1
+    from biasbench.scoring import mean_average_precision as mean_average_precision
+    from biasbench.scoring import one_hot as one_hot
+    from biasbench.weights import ResolvedWeights as ResolvedWeights
+    from biasbench.weights import load_strict as load_strict
+    from biasbench.weights import mismatch as mismatch
 
 
 def __getattr__(name: str) -> Any:

@@ -3,18 +3,34 @@
 The taps carry the field's names: `image`, `conv1` … `conv5`, `embedding`. The output of
 segment `t` is the activation at tap `t`; `image` is the input itself, [B, 3, H, W] RGB in
 [0, 1]; normalising it is the first segment's business.
+
+How the harness makes one, given what the user typed:
+
+    resolved = cls.resolve_weights(name, weights)     # in the plan: label and digest, nothing is loaded
+    backbone = cls.create(name, resolved, options)    # in the cell
+
+A plugin's backbone needs neither: the defaults call `cls(**options)` and load a weights
+file by its own parameter names. A class that wants to know the name that was typed, or to
+load weights itself, takes `model: str` or `weights: ResolvedWeights` in its `__init__`;
+the harness supplies these two (`Backbone.supplied`), they are no options.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 from abc import ABC
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
-from biasbench.errors import UsageError, did_you_mean
+from biasbench.errors import UsageError, did_you_mean, printable
+from biasbench.rng import seed_for
+from biasbench.weights import SUFFIXES, ResolvedWeights, load_strict
 
 Visit = Callable[[str, Tensor], Tensor]
 
@@ -25,22 +41,87 @@ class Backbone(nn.Module, ABC):
     Subclasses fill `segments` (in order, ending with `"embedding"`) and `channels`.
 
     Attributes:
+        name: What the user types.
         segments: Tap name to the module that computes it from the previous tap.
-        channels: Channels of each tap's activation, `image` (3) included; [B, C, H, W] for
-            all but `embedding`, which is [B, C].
-        strides: Input pixels per cell of each spatial tap (1 for `image`).
+        channels: Channels of each tap's activation in order, `image` (3) included;
+            [B, C, H, W] for all but `embedding`, which is [B, C].
+        strides: Input pixels per cell of each tap that is a map of the image (1 for
+            `image`); a tap without a stride, such as a transformer's tokens, is none.
+        resumable: Whether a pass may start at any tap. If not, activations can be visited
+            and replaced in a full pass, but there is no `tail` and no other start.
         weights: Where the parameters came from, as the leaderboard shows it.
         weights_digest: Hash of the parameters' source, part of a run's key.
         notes: What a tap stands for where the architecture has no such layer.
     """
 
-    name: ClassVar[str]
+    supplied: ClassVar[tuple[str, ...]] = ("model", "weights")
+    name: str
     segments: nn.ModuleDict
     channels: Mapping[str, int]
     strides: Mapping[str, int]
     weights: str = "random"
     weights_digest: str = "random"
     notes: Mapping[str, str] = {}
+    resumable: bool = True
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        """Whether this class answers to `name`; asked of classes registered with `any_name`."""
+        return name == cls.name
+
+    @classmethod
+    def resolve_weights(cls, name: str, weights: str = "auto") -> ResolvedWeights:
+        """Where the parameters come from: `auto` and `random` are random, anything else is a file.
+
+        Args:
+            name: The backbone, as typed.
+            weights: What the user asked for.
+
+        Raises:
+            UsageError: When there are no such weights; the choices are in the message.
+        """
+        if weights in ("auto", "random"):
+            return ResolvedWeights.random()
+        if Path(weights).suffix in SUFFIXES or Path(weights).exists():
+            return ResolvedWeights.of_file(Path(weights))
+        raise UsageError(
+            f"unknown weights {printable(weights)!r} for {name}",
+            fix=f"Use auto, random, or the path of a file ({', '.join(SUFFIXES)})",
+        )
+
+    @classmethod
+    def create(
+        cls, name: str, weights: str | ResolvedWeights = "auto", options: Mapping[str, Any] | None = None
+    ) -> Self:
+        """The backbone with its parameters, on the CPU.
+
+        Random parameters come from the stream `("weights", name)`: the same in every
+        process, and no other stream is moved.
+
+        Args:
+            name: The backbone, as typed.
+            weights: A choice or, so that nothing is searched twice, an already resolved one.
+            options: Keyword arguments of `__init__`.
+
+        Raises:
+            UsageError: When there are no such weights.
+            DataError: When they do not fit, naming what is missing or unexpected.
+        """
+        resolved = cls.resolve_weights(name, weights) if isinstance(weights, str) else weights
+        parameters = inspect.signature(cls.__init__).parameters
+        supplied = {k: v for k, v in (("model", name), ("weights", resolved)) if k in parameters}
+        with seeded("weights", name):
+            backbone = cls(**supplied, **(options or {}))
+        if "weights" not in supplied and resolved.kind != "random":
+            load_strict(backbone, resolved.read(), printable(resolved.path))
+        backbone.weights, backbone.weights_digest = resolved.label, resolved.digest
+        return backbone
+
+    @classmethod
+    def outline(cls, name: str, options: Mapping[str, Any] | None = None) -> Self:
+        """The backbone without numbers, on torch's meta device: taps, channels, strides and notes for a plan."""
+        with torch.device("meta"):
+            return cls.create(name, "random", options)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -73,6 +154,7 @@ class Backbone(nn.Module, ABC):
         equals `b(x)`.
         """
         names = self.after(start)
+        self.check_tap(stop)
         if stop != start and stop not in names:
             raise UsageError(f"{self.name}: tap {stop!r} does not come after {start!r}")
         for name in names[: names.index(stop) + 1] if stop != start else ():
@@ -88,3 +170,22 @@ class Backbone(nn.Module, ABC):
     def tail(self, tap: str) -> nn.Module:
         """A fresh trainable copy of everything that follows `tap`, ending at the embedding."""
         return copy.deepcopy(nn.Sequential(*(self.segments[name] for name in self.after(tap))))
+
+
+@contextlib.contextmanager
+def seeded(*name: str) -> Iterator[None]:
+    """Draw torch's CPU numbers from a named stream inside the block; the global state comes back after it.
+
+    Example:
+        >>> with seeded("doc"):
+        ...     a = torch.rand(2)
+        >>> with seeded("doc"):
+        ...     bool((torch.rand(2) == a).all())
+        True
+    """
+    state = torch.random.get_rng_state()
+    torch.default_generator.manual_seed(seed_for(*name))
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)

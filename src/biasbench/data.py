@@ -116,7 +116,8 @@ class Predictions:
     def __post_init__(self) -> None:
         n = len(self.ids)
         sized: dict[str, NDArray[Any]] = {"labels": self.labels, "targets": self.targets}
-        for group in (self.scores, self.attributes, self.embeddings, *self.views):
+        groups: tuple[Mapping[str, NDArray[Any]], ...] = (self.scores, self.attributes, self.embeddings, *self.views)
+        for group in groups:
             sized.update(group)
         for name, array in sized.items():
             if len(array) != n:
@@ -176,11 +177,11 @@ class Dataset(ABC):
         return folder.is_dir()
 
     @classmethod
-    def home(cls, cache: Path, options: Mapping[str, Any]) -> Path | None:
+    def home(cls, cache: Path, options: Mapping[str, Any]) -> Path | None:  # noqa: ARG003
         """Where the data set makes itself on the user's machine, or None if it must be obtained."""
         return None
 
-    def prepare(self, progress: Progress | None = None) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:  # noqa: B027
         """Generate files or build the index. Idempotent; called before the first `table`."""
 
     # -- what it says ------------------------------------------------------------------
@@ -294,13 +295,14 @@ def table_digest(table: pd.DataFrame, root: Path | None = None) -> str:
     digest = hashlib.sha256()
     for column in sorted(str(c) for c in table):
         values = table[column].to_numpy()
-        digest.update(column.encode() + b"\0")
+        digest.update(f"{len(column)}:{column}:{len(values)}:".encode(errors="surrogatepass"))
         if values.dtype.kind in "iub":
             digest.update(values.astype(np.int64).tobytes())
         elif values.dtype.kind == "f":
             digest.update(values.astype(np.float64).tobytes())
         else:
-            digest.update("\0".join(v.hex() if isinstance(v, bytes) else str(v) for v in values).encode())
+            texts = [v.hex() if isinstance(v, bytes) else str(v) for v in values]
+            digest.update("".join(f"{len(t)}:{t}" for t in texts).encode(errors="surrogatepass"))
     if root is not None and "path" in table:
         sizes = [_size(root / p) for p in table["path"]]
         digest.update(np.asarray(sizes, np.int64).tobytes())
@@ -329,6 +331,12 @@ def check_table(table: pd.DataFrame, dataset: Dataset, split: str) -> None:
         raise DataError(f"id {printable(twice)!r} stands twice", where=where)
     if not (table.index == np.arange(len(table))).all():
         raise DataError("the table's index is not 0..N-1", where=where)
+    for column in map(str, table):
+        coded = column == "label" or column.startswith(("label/", "attribute/"))
+        if coded and table[column].dtype.kind not in "iub":  # NaN and 0.5 would silently become 0
+            raise DataError(f"column {printable(column)!r} holds {table[column].dtype}, not integers", where=where)
+        if column.startswith("label/") and not table[column].isin((0, 1)).all():
+            raise DataError(f"column {printable(column)!r} holds other values than 0 and 1", where=where)
     y = targets(table)
     k = len(dataset.label_names)
     if dataset.task == "multilabel" and (y.ndim != 2 or y.shape[1] != k or (y > 1).any()):

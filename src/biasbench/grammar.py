@@ -10,12 +10,14 @@ import ast
 import inspect
 import re
 import typing
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from biasbench.errors import UsageError, printable
 
+_LONGEST = 2_000  # characters; also keeps integers short enough to be printed again
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@\-]*")
 
 
@@ -48,6 +50,8 @@ def parse(text: str) -> tuple[Component, ...]:
         >>> parse("adv(at='conv4')")[0].kwargs
         {'at': 'conv4'}
     """
+    if len(text) > _LONGEST:
+        raise _unreadable(text[:40], 0, f"longer than {_LONGEST:,} characters, which starts")
     components, at = [], 0
     while True:
         at = _skip(text, at)
@@ -56,7 +60,8 @@ def parse(text: str) -> tuple[Component, ...]:
             found = repr(printable(text[at])) if at < len(text) else "the end"
             raise _unreadable(text, at, f"expected a name, found {found}")
         start, at = at, match.end()
-        args, kwargs = (), {}
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
         at = _skip(text, at)
         if at < len(text) and text[at] == "(":
             end = _closing(text, at)
@@ -99,15 +104,22 @@ def _closing(text: str, start: int) -> int:
 
 
 def _options(text: str, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    kwargs: dict[str, Any]
     try:
-        call = ast.parse(f"f({text[start + 1 : end]})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the Python parser, about what the user typed
+            call = ast.parse(f"f({text[start + 1 : end]})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("not a list of options")
         args = tuple(ast.literal_eval(a) for a in call.args)
-        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg}
-    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError):
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         raise _unreadable(text, start, "options are written name=value with literal values") from None
-    if any(k.arg is None for k in call.keywords):
+    names = [k.arg for k in call.keywords]
+    if None in names:
         raise _unreadable(text, start, "options are written name=value with literal values")
+    if len(set(names)) < len(names):
+        raise _unreadable(text, start, "an option is given twice")
     return args, kwargs
 
 
@@ -148,24 +160,27 @@ def bind(
     given = dict(component.kwargs)
     free = [n for n in names if n not in presets]
     if len(component.args) > len(free):
-        raise _wrong(component, target, parameters, f"takes at most {len(free)} values, got {len(component.args)}")
+        raise _wrong(component, parameters, f"takes at most {len(free)} values, got {len(component.args)}")
     for name, value in zip(free, component.args, strict=False):
         if name in given:
-            raise _wrong(component, target, parameters, f"{name} is given twice")
+            raise _wrong(component, parameters, f"{name} is given twice")
         given[name] = value
     for name in given:
         if name in presets:
-            raise _wrong(component, target, parameters, f"{name} is set by the name itself")
+            raise _wrong(component, parameters, f"{name} is set by the name itself")
     hints = typing.get_type_hints(target.__init__) if parameters else {}
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default) for p in parameters
     }
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
     try:
-        model = create_model(target.__name__, __config__=config, **fields)(**{**presets, **given})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an option may be called as a method of pydantic's models is
+            shape = create_model(target.__name__, __config__=config, **fields)
+        model = shape(**{**presets, **given})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
-        raise _wrong(component, target, parameters, printable(problems)) from None
+        raise _wrong(component, parameters, printable(problems)) from None
     return {name: getattr(model, name) for name in names}
 
 
@@ -173,7 +188,7 @@ def _inherits_module_init(target: type[Any]) -> bool:
     return getattr(target.__init__, "__module__", "").startswith("torch.")
 
 
-def _wrong(component: Component, target: type[Any], parameters: list[inspect.Parameter], why: str) -> UsageError:
+def _wrong(component: Component, parameters: list[inspect.Parameter], why: str) -> UsageError:
     options = ", ".join(str(p) for p in parameters).replace("'", "")
     return UsageError(f"{component.text or component.name}: {why}", fix=f"Options: {options or 'none'}")
 

@@ -74,7 +74,7 @@ def commit_folder(aside: Path, path: Path) -> None:
         _sync(file)
     _sync(aside)
     try:
-        os.rename(aside, path)
+        aside.rename(path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -141,7 +141,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise StoreError(f"cannot be read: {reason}", where=printable(path)) from error
 
@@ -162,9 +162,12 @@ def read_array(path: Path, sha256: str | None = None) -> NDArray[Any]:
     if sha256 is not None:
         check_file(path, sha256)
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays")
+    except Exception as error:  # numpy's reader lets many kinds through, EOFError and SyntaxError among them
         raise StoreError("cannot be read as an array", where=printable(path)) from error
+    return array
 
 
 def hash_bytes(content: bytes | memoryview) -> str:
@@ -234,8 +237,9 @@ def safe_join(root: Path, name: str) -> Path:
             raise _outside(root, name)
         if path.exists() and not path.is_file():
             raise DataError(f"{printable(name)!r} is not a regular file", where=printable(root))
-    except OSError as error:
-        raise DataError(f"unusable file name {printable(name)!r}: {error.strerror}", where=printable(root)) from error
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, not encodable
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"unusable file name {printable(name)!r}: {reason}", where=printable(root)) from error
     return path
 
 

@@ -58,12 +58,13 @@ class BuildInfo:
     def tap_shape(self, tap: str) -> tuple[int, ...]:
         """[C, H, W] of the activation at `tap` for one input, or [D] at the embedding; by a real pass."""
         self.backbone.check_tap(tap)
-        training = self.backbone.training
+        modes = [(module, module.training) for module in self.backbone.modules()]
         self.backbone.eval()
         with torch.no_grad():
             x = torch.zeros(1, 3, self.crop, self.crop, device=next(self.backbone.parameters()).device)
             shape = tuple(self.backbone.run(x, "image", tap).shape[1:])
-        self.backbone.train(training)
+        for module, mode in modes:
+            module.training = mode
         return shape
 
 
@@ -225,7 +226,8 @@ class Pipeline(Method):
 
     def __init__(self, methods: Iterable[Method]) -> None:
         super().__init__()
-        self.methods = nn.ModuleList(methods)
+        parts = [(m.components if isinstance(m, Pipeline) else [m]) for m in methods]
+        self.methods = nn.ModuleList(m for part in parts for m in part)  # flat, so that names are associative too
         self.requires = frozenset().union(*(m.requires for m in self.components))
         self.regions = _merge(m.regions for m in self.components)
         self.masks = _merge(m.masks for m in self.components)
@@ -306,5 +308,3 @@ class Pipeline(Method):
 
 def _merge(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,13 +62,16 @@ class Offer:
         """
         module_name, _, attribute = self.entry.target.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)  # type: ignore[no-any-return]
-        except Exception as error:
+            found = getattr(importlib.import_module(module_name), attribute)
+            if not isinstance(found, type):
+                raise TypeError(f"{attribute} is not a class")
+        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
             raise PluginError(
                 f"{self.name!r} cannot be loaded from {self.entry.target}: {describe_exception(error)}",
                 where=f"plugin {self.origin.plugin} ({self.origin.distribution})",
                 fix="Repair or uninstall the plugin",
             ) from error
+        return found
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def load_plugins(files: Iterable[str | Path] = (), *, entry_points: bool = True)
     for path in paths:
         module = _load_file(Path(path))
         _register(manager, module, Origin(Path(path).name, path, module.__name__), origins)
-    registries = {kind: Registry(kind, tuple(broken)) for kind in KINDS}
+    registries = {kind: Registry(kind, broken) for kind in KINDS}  # the list still grows below
     for kind, hook in zip(KINDS, _HOOKS, strict=True):
         for origin, answer in _answers(manager, hook, origins, broken):
             for item in answer:
@@ -213,7 +217,10 @@ def _entry_points() -> list[metadata.EntryPoint]:
 
 
 def _distribution(entry_point: metadata.EntryPoint) -> str:
-    return f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "?"
+    try:
+        return f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "?"
+    except Exception:  # half uninstalled: the metadata are gone, the entry points are not
+        return "?"
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -238,8 +245,9 @@ def _load_file(path: Path) -> ModuleType:
 def _register(manager: pluggy.PluginManager, module: Any, origin: Origin, origins: dict[str, Origin]) -> None:
     where = f"plugin {origin.plugin} ({origin.distribution})"
     for name in vars(module) if isinstance(module, ModuleType) else ():
-        marked = getattr(getattr(module, name), f"{PROJECT}_impl", None)
-        if marked is not None and name not in _HOOKS:
+        function = vars(module)[name]
+        marked = inspect.isroutine(function) and hasattr(function, f"{PROJECT}_impl")
+        if marked and name not in _HOOKS:
             hint = did_you_mean(name, _HOOKS) or f"The hooks are {', '.join(_HOOKS)}"
             raise PluginError(f"no such hook {name!r}", where=where, fix=hint)
     try:
@@ -262,7 +270,7 @@ def _answers(
             continue
         try:
             yield origin, list(by_name[name].function())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             broken.append(Broken(origin.plugin, origin.distribution, f"{hook}: {describe_exception(error)}"))
 
 

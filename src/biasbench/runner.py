@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biasbench import io
 from biasbench.data import SPLITS
 from biasbench.environment import environment
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, BiasBenchError, IntegrityError, StoreError
 from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
-from biasbench.images import store_key
-from biasbench.job import CellJob, DataInput, ImagesJob, Job, MeasureJob, WeightsInput
+from biasbench.inputs import Inputs
+from biasbench.job import CellJob, ImagesJob, Job, MeasureJob, WeightsInput
 from biasbench.plan import Cell
 from biasbench.store import Store
 from biasbench.truth import write_truth
@@ -101,7 +100,7 @@ class Runner:
         self.waiting: dict[str, Task] = {}
         self.active: dict[str, Task] = {}
         self.warm: set[str] = set()
-        self.inputs: dict[str, DataInput] = {}
+        self.inputs = Inputs(store, cache)
         self.ended: dict[str, str | None] = {}  # task -> None when done, else why it failed
 
     # ------------------------------------------------------------------ the loop
@@ -134,8 +133,10 @@ class Runner:
                 del self.waiting[task.name]
                 self._finish(task, f"it needs {self._title(broken[0])}, which failed: {self.ended[broken[0]]}")
                 continue
-            if task.pixels and task.pixels not in self.warm and any(
-                t.pixels == task.pixels for t in self.active.values()
+            if (
+                task.pixels
+                and task.pixels not in self.warm
+                and any(t.pixels == task.pixels for t in self.active.values())
             ):
                 continue  # another cell is computing the activations that this one would read
             del self.waiting[task.name]
@@ -277,7 +278,7 @@ class Runner:
     def _add_images(self, cell: Cell) -> set[str]:
         if cell.spec.recipe.pixels == "native":
             return set()
-        data = self._inputs(cell)
+        data = self.inputs.of(cell)
         if all(folder is not None and (folder / "meta.json").exists() for folder in data.stores.values()):
             return set()
         name = f"images-{data.identity[:16]}-{cell.spec.recipe.short_side}"
@@ -287,44 +288,6 @@ class Runner:
         return {name}
 
     # ------------------------------------------------------------------ jobs
-    def _inputs(self, cell: Cell) -> DataInput:
-        """Write what a child may know of the data; the test table without labels."""
-        data, recipe, pipeline = cell.data, cell.spec.recipe, cell.spec.method.build()
-        regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
-        identity = io.hash_bytes(f"{data.fingerprint} {data.region_digest(regions) if regions else ''}".encode())
-        name = f"{identity} {recipe.short_side} {recipe.pixels}"
-        if name in self.inputs:
-            return self.inputs[name]
-        from biasbench.data import withhold
-
-        folder = self.store.work("inputs", identity[:20])
-        tables, region_files = {}, {}
-        stores: dict[str, Path | None] = {}
-        for split in SPLITS:
-            table = data.tables[split]
-            tables[split] = folder / f"{split}.parquet"
-            _write_frame(tables[split], withhold(table) if split == "test" else table)
-            region_files[split] = {r: folder / f"{split}-{r}.parquet" for r in regions}
-            for region, path in region_files[split].items():
-                _write_frame(path, data.region(split, region))
-            stores[split] = None
-            if recipe.pixels == "store":
-                assert recipe.short_side is not None
-                key = store_key(table, data.dataset.root, recipe.short_side)
-                stores[split] = (self.cache / "images" / key).absolute()
-        dataset = data.dataset
-        self.inputs[name] = DataInput(
-            root=Path(dataset.root).absolute(),
-            tables={k: v.absolute() for k, v in tables.items()},
-            regions={s: {r: p.absolute() for r, p in files.items()} for s, files in region_files.items()},
-            stores=stores,
-            task=dataset.task,
-            label_names=dataset.label_names,
-            groups={n: len(g) for n, g in dataset.attribute_names.items()},
-            identity=identity,
-        )
-        return self.inputs[name]
-
     def _predicting_job(self, cell: Cell | None) -> CellJob:
         return self._cell_job(cell, predict=True)
 
@@ -342,7 +305,7 @@ class Runner:
             training_key=cell.training_key,
             init_key=spec.training_key(init) if init else None,
             primary_attribute=cell.data.dataset.primary_attribute,
-            data=self._inputs(cell),
+            data=self.inputs.of(cell),
             backbone=cell.backbone,
             backbone_options=dict(cell.options),
             weights=WeightsInput(
@@ -396,9 +359,3 @@ class Runner:
             "seconds": round(seconds, 1),
         }
         self.store.commit_run(folder, cell.key, manifest)
-
-
-def _write_frame(path: Path, frame: Any) -> None:
-    if not path.exists():
-        with io.writing(path) as aside:
-            frame.to_parquet(aside, compression="zstd", index=False)

@@ -1,0 +1,1 @@
+"""The generator behind `scenes`: model, cast, painting and writing, one file each."""

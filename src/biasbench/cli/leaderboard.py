@@ -1,0 +1,101 @@
+"""`biasbench leaderboard`: the store's records as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from biasbench.cli.lazy import Choice
+from biasbench.cli.options import plugin_option, results_option
+
+if TYPE_CHECKING:
+    from biasbench.cli.boards import Board
+    from biasbench.metric import Column
+    from biasbench.plugins import Plugins
+
+FORMATS = ("rich", "md", "csv", "json")
+
+
+@click.command("leaderboard")
+@results_option
+@click.option("--format", "form", type=Choice(FORMATS), default="rich", help="How to print it.")
+@click.option("--sort", metavar="COLUMN", help="Best first by this column; a leading '-' turns the order round.")
+@plugin_option
+def leaderboard_command(results: Path | None, form: str, sort: str | None, plugin_files: tuple[Path, ...]) -> None:
+    """Show the results: means over seeds with their spread.
+
+    Cells that failed or cannot run are rows too, with the reason. Rows stand in the order of
+    the plan: no ranks are printed, since the noise may not support them.
+    """
+    from biasbench.config import load_settings
+    from biasbench.plugins import load_plugins
+
+    print_board(load_board(load_settings(results=results).results, load_plugins(plugin_files), sort), form)
+
+
+def load_board(results: Path, plugins: Plugins, sort: str | None = None, keys: Collection[str] | None = None) -> Board:
+    """The board of a results folder.
+
+    Args:
+        results: The folder.
+        plugins: Whose metrics declare the columns.
+        sort: As for `sort_rows`; None keeps the order of the plan.
+        keys: Only these cells.
+
+    Raises:
+        StoreError: When the folder holds no results.
+        UsageError: When `sort` names no column.
+    """
+    from biasbench.cli.boards import Board
+    from biasbench.leaderboard import aggregate, find_column, sort_rows
+    from biasbench.store import Store
+
+    records = [r for r in Store(results).records() if keys is None or r["key"] in keys]
+    columns = declared_columns(plugins)
+    rows = aggregate(records, columns)
+    unknown = sorted({key for r in records for key in r["values"]} - {c.key for c in columns})
+    if sort is None:
+        return Board(rows, columns, None, unknown)
+    return Board(sort_rows(rows, columns, sort), columns, find_column(columns, sort.removeprefix("-")), unknown)
+
+
+def declared_columns(plugins: Plugins) -> list[Column]:
+    """The columns of every metric that can be loaded, each class once.
+
+    A metric that cannot be loaded is named on standard error; the others are shown.
+
+    Raises:
+        PluginError: When two metrics declare one column.
+    """
+    from biasbench.cli.output import note
+    from biasbench.errors import PluginError
+
+    found: dict[str, tuple[Column, type]] = {}
+    for offer in plugins.metrics:
+        try:
+            cls = offer.load()
+        except PluginError as error:
+            note(f"left out: {error}")
+            continue
+        for column in cls.columns:
+            known = found.setdefault(column.key, (column, cls))
+            if known[1] is not cls:
+                raise PluginError(
+                    f"two metrics declare the column {column.key!r}: {known[1].__name__} and {cls.__name__}",
+                    fix="Uninstall one of them, or leave out one --plugin",
+                )
+    return [column for column, _ in found.values()]
+
+
+def print_board(board: Board, form: str) -> None:
+    """Print a board in one of `FORMATS`."""
+    from biasbench.cli import boards
+    from biasbench.cli.output import emit, emit_json
+
+    if form == "json":
+        emit_json("leaderboard", boards.document(board))
+    else:
+        emit({"rich": boards.rich_text, "md": boards.markdown, "csv": boards.csv_text}[form](board))

@@ -1,0 +1,238 @@
+"""`biasbench run`: plan, check everything, train, predict, measure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from biasbench.cli.lazy import Choice
+from biasbench.cli.options import data_root_option, json_option, plugin_option, results_option
+
+if TYPE_CHECKING:
+    from biasbench.cli.progress import RunProgress
+    from biasbench.config import Settings
+    from biasbench.plan import Cell, Request
+    from biasbench.plugins import Plugins
+
+PROFILES = ("paper", "short", "smoke")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@click.command("run")
+@click.argument("benchmark", required=False, type=click.Path(path_type=Path), metavar="[BENCHMARK.toml]")
+@click.option("--method", "-m", "methods", multiple=True, metavar="METHOD", help="Such as original, alpha-1+adv-conv5.")
+@click.option("--dataset", "-d", "datasets", multiple=True, metavar="DATASET", help="Such as scenes, coco.")
+@click.option(
+    "--backbone", "-b", "backbones", multiple=True, metavar="BACKBONE",
+    help="Such as resnet50, or any timm model.  [default: the data set's own]",
+)  # fmt: skip
+@click.option(
+    "--seed", "-s", "seeds", multiple=True, type=click.IntRange(min=0), metavar="INT", help="Random seed.  [default: 0]"
+)
+@click.option("--profile", type=Choice(PROFILES), help="Training recipe.  [default: short]")
+@click.option("--device", type=Choice(DEVICES), default="auto", help="Where to compute.")
+@click.option("--precision", type=Choice(PRECISIONS), help="Arithmetic of the model.  [default: fp32]")
+@results_option
+@data_root_option
+@click.option("--dry-run", is_flag=True, help="Print the checked plan and its cost; run nothing.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="recipe.KEY=VALUE",
+    help="Replace one field of the recipe, such as recipe.stages.0.lr=1e-4. Repeatable.",
+)  # fmt: skip
+@plugin_option
+@click.option("--weights", metavar="SOURCE", help="Starting weights: auto, random, a named source, or a file.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Cells at a time.")
+@click.option("--protocol", metavar="NAME", help="Measuring protocol.  [default: the profile's]")
+@click.option("--tensorboard", is_flag=True, help="Write event files beside each training's log.")
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress; results and errors only.")
+def run_command(
+    benchmark: Path | None,
+    device: str,
+    results: Path | None,
+    data_roots: tuple[Path, ...],
+    dry_run: bool,
+    plugin_files: tuple[Path, ...],
+    jobs: int,
+    tensorboard: bool,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> int:
+    """Train and measure methods on data sets, with backbones and seeds.
+
+    Runs every combination: --method, --dataset, --backbone and --seed may be repeated. A
+    benchmark file names combinations too; options given beside it replace what it says.
+
+    The whole plan is checked before the first epoch. A finished cell is never computed
+    twice; a cell that fails does not stop the others. After an interruption the same
+    command goes on from the last epoch.
+    """
+    from biasbench.cli.progress import Counter, RunProgress
+    from biasbench.config import load_settings
+    from biasbench.plan import make_plan
+    from biasbench.plugins import load_plugins
+
+    plugins = load_plugins(plugin_files)
+    settings = load_settings(data=data_roots, results=results)
+    requests = asked_for(benchmark, asked)
+    chosen = choose_device(device)
+    with Counter("reading data", quiet=quiet) as progress:
+        cells = make_plan(requests, plugins, settings, device=chosen, progress=progress)
+    if dry_run:
+        from biasbench.cli.dryrun import show_plan
+
+        show_plan(cells, settings.results, as_json=as_json)
+        return 0
+    with RunProgress.choose(quiet=quiet) as shown:
+        code = carry_out(cells, settings, plugins, shown, device=chosen, jobs=jobs, tensorboard=tensorboard)
+    report(cells, settings, plugins, shown, code, as_json=as_json, quiet=quiet)
+    return code
+
+
+def asked_for(benchmark: Path | None, asked: Mapping[str, Any]) -> list[Request]:
+    """The requests of a benchmark file, or of the options alone.
+
+    Raises:
+        UsageError: When neither says what to run, or the file is wrong.
+    """
+    from biasbench.errors import UsageError
+    from biasbench.plan import Request
+
+    overrides = read_overrides(asked["overrides"])
+    given = {key: value for key, value in asked.items() if key != "overrides" and value not in (None, ())}
+    if benchmark is not None:
+        from biasbench.benchmark import load_benchmark
+
+        return [changed(load_benchmark(benchmark).request(), given, overrides)]
+    lacking = [f"--{name[:-1]}" for name in ("methods", "datasets") if name not in given]
+    if lacking:
+        raise UsageError(
+            f"nothing to run: {' and '.join(lacking)} not given",
+            fix="Name both, as in 'biasbench run --method original --dataset scenes', or give a benchmark file",
+        )
+    return [changed(Request(given.pop("methods"), given.pop("datasets")), given, overrides)]
+
+
+def changed(request: Request, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:
+    """A request with what the command line says in place of its own."""
+    from dataclasses import replace
+
+    return replace(request, **given, overrides={**request.overrides, **overrides})
+
+
+def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """`recipe.KEY=VALUE` by KEY; values are literals, `true`, `false`, `none`, or plain text.
+
+    Raises:
+        UsageError: For a text of another form, or a key given twice.
+
+    Example:
+        >>> read_overrides(["recipe.crop=64", "recipe.cache=false", "recipe.select=last"])
+        {'crop': 64, 'cache': False, 'select': 'last'}
+    """
+    from biasbench.errors import UsageError, printable
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key.startswith("recipe.") or key == "recipe.":
+            raise UsageError(f"cannot read --set {printable(text)!r}", fix="Write --set recipe.KEY=VALUE")
+        name = key.removeprefix("recipe.")
+        if name in found:
+            raise UsageError(f"--set {printable(key)} is given twice", fix="Give it once")
+        found[name] = literal(value)
+    return found
+
+
+def literal(value: str) -> Any:
+    """The value of a text on the command line; what is no literal is text.
+
+    Example:
+        >>> [literal(v) for v in ("1e-4", "true", "None", "'a b'", "a b")]
+        [0.0001, True, None, 'a b', 'a b']
+    """
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if value.casefold() in words:
+        return words[value.casefold()]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def choose_device(name: str) -> str:
+    """`auto` as the best device there is; a device that is not there is refused.
+
+    Raises:
+        UsageError: When this machine or this build of torch does not have the device.
+    """
+    import torch
+
+    from biasbench.errors import UsageError
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there[name]:
+        found = ", ".join(device for device, yes in there.items() if yes)
+        raise UsageError(f"there is no device {name!r} here", fix=f"Found: {found}. See 'biasbench doctor'")
+    return name
+
+
+def carry_out(
+    cells: Sequence[Cell],
+    settings: Settings,
+    plugins: Plugins,
+    shown: RunProgress,
+    *,
+    device: str,
+    jobs: int,
+    tensorboard: bool,
+) -> int:
+    """Run the plan; returns the exit code. An interruption says what is kept."""
+    from biasbench.runner import Runner
+    from biasbench.store import Store
+
+    runner = Runner(
+        cells,
+        Store(settings.results, create=True),
+        settings.cache,
+        device=device,
+        jobs=jobs,
+        plugin_files=plugins.files,
+        tensorboard=tensorboard,
+        report=shown,
+    )
+    try:
+        return runner.run().exit_code
+    except KeyboardInterrupt as stop:
+        kept = f"{shown.summary()}; finished cells are kept in {settings.results}"
+        raise type(stop)(f"{kept}, and the same command goes on from the last epoch") from None
+
+
+def report(
+    cells: Sequence[Cell],
+    settings: Settings,
+    plugins: Plugins,
+    shown: RunProgress,
+    code: int,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """The plan's rows on standard output, and one line of counts on standard error."""
+    from biasbench.cli.leaderboard import load_board, print_board
+    from biasbench.cli.output import emit_json, note
+
+    if as_json:
+        emit_json("run", {"results": str(settings.results), "exit_code": code, **shown.document()})
+    else:
+        print_board(load_board(settings.results, plugins, keys={cell.key for cell in cells}), "rich")
+    if not quiet:
+        note(f"{shown.summary()} · exit {code}")

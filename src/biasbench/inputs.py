@@ -1,0 +1,68 @@
+"""What children may know of the data: tables and regions as files, the test split without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from biasbench import io
+from biasbench.data import SPLITS, withhold
+from biasbench.images import store_key
+from biasbench.job import DataInput
+from biasbench.plan import Cell
+from biasbench.store import Store
+
+
+class Inputs:
+    """Writes each data set's inputs once per store.
+
+    Args:
+        store: Inputs lie in its work folder, named by content.
+        cache: Where image stores lie.
+    """
+
+    def __init__(self, store: Store, cache: Path) -> None:
+        self.store, self.cache = store, cache
+        self._made: dict[str, DataInput] = {}
+
+    def of(self, cell: Cell) -> DataInput:
+        """Write what a child may know of the data; the test table without labels."""
+        data, recipe, pipeline = cell.data, cell.spec.recipe, cell.spec.method.build()
+        regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
+        identity = io.hash_bytes(f"{data.fingerprint} {data.region_digest(regions) if regions else ''}".encode())
+        name = f"{identity} {recipe.short_side} {recipe.pixels}"
+        if name in self._made:
+            return self._made[name]
+        folder = self.store.work("inputs", identity[:20])
+        tables, region_files = {}, {}
+        stores: dict[str, Path | None] = {}
+        for split in SPLITS:
+            table = data.tables[split]
+            tables[split] = folder / f"{split}.parquet"
+            _write_frame(tables[split], withhold(table) if split == "test" else table)
+            region_files[split] = {r: folder / f"{split}-{r}.parquet" for r in regions}
+            for region, path in region_files[split].items():
+                _write_frame(path, data.region(split, region))
+            stores[split] = None
+            if recipe.pixels == "store":
+                assert recipe.short_side is not None
+                key = store_key(table, data.dataset.root, recipe.short_side)
+                stores[split] = (self.cache / "images" / key).absolute()
+        dataset = data.dataset
+        self._made[name] = DataInput(
+            root=Path(dataset.root).absolute(),
+            tables={k: v.absolute() for k, v in tables.items()},
+            regions={s: {r: p.absolute() for r, p in files.items()} for s, files in region_files.items()},
+            stores=stores,
+            task=dataset.task,
+            label_names=dataset.label_names,
+            groups={n: len(g) for n, g in dataset.attribute_names.items()},
+            identity=identity,
+        )
+        return self._made[name]
+
+
+def _write_frame(path: Path, frame: Any) -> None:
+    if not path.exists():
+        with io.writing(path) as aside:
+            frame.to_parquet(aside, compression="zstd", index=False)
