@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="write tests/golden.json anew")
+
+
 def _helper(name: str) -> ModuleType:
     known = f"biasbench_test_helpers_{name}"
     if known not in sys.modules:

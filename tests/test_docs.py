@@ -24,6 +24,8 @@ def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "docs"}
     for number, body in enumerate(blocks(page, "python"), start=1):
+        if body.startswith("# ") and body.partition("\n")[0].endswith(".py"):
+            Path(body.partition("\n")[0].removeprefix("# ")).write_text(body)
         exec(compile(body, f"{page.name}, block {number}", "exec"), names)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -57,6 +59,11 @@ def saved(tmp_path: Path) -> Callable[[bytes], Path]:
         return path
 
     return save
+
+
+def test_naming_a_store_imports_no_torch() -> None:
+    code = "import sys, biasbench.images, biasbench.weights; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # -- what is read ---------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_a_missing_data_set_says_where_it_was_looked_for_and_how_to_get_it(tmp_p
     places = [tmp_path / "a" / "marked", tmp_path / "b" / "marked", tmp_path / "a", tmp_path / "b"]
     assert said == (
         f"the data set 'marked' was not found. Looked in: {', '.join(map(str, places))} "
-        "(data roots from: command line). To get it: make-marked --out DIR; or: ask its authors."
+        "(data roots from: command line). To get it: make-marked --out DIR; ask its authors."
     )
     assert error.value.exit_code == 4
 

@@ -164,6 +164,7 @@ class Cell:
             edit=method.edit if overrides(method, "edit") else None,
             edit_regions=method.regions,
             mask_regions=method.masks,
+            threads=recipe.threads,
         )
 
     def _feature_parts(self, pixels: str) -> dict[str, Any]:

@@ -209,8 +209,10 @@ def safe_join(root: Path, name: str) -> Path:
     """`root/name` for a name that comes from data.
 
     Raises:
-        DataError: When the name is absolute, leaves `root` (also through a link), or is
-            not the name of a regular file where something exists.
+        DataError: When the name is absolute, leaves `root`, or is not the name of a regular
+            file where something exists. Links may not leave it either, except that `root`
+            and the folders directly in it may be links themselves: large image folders
+            often lie on another disk.
 
     Example:
         >>> safe_join(Path("/data"), "train/1.jpg").as_posix()
@@ -233,7 +235,8 @@ def safe_join(root: Path, name: str) -> Path:
     path = root / pure
     try:
         resolved = path.resolve()
-        if not resolved.is_relative_to(root.resolve()):
+        first = (root / pure.parts[0]).resolve() if len(pure.parts) > 1 else root.resolve()
+        if not resolved.is_relative_to(root.resolve()) and not resolved.is_relative_to(first):
             raise _outside(root, name)
         if path.exists() and not path.is_file():
             raise DataError(f"{printable(name)!r} is not a regular file", where=printable(root))

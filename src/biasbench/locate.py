@@ -108,5 +108,5 @@ def missing(cls: type[Dataset], settings: Settings) -> DataError:
     ways = [printable(line) for line in cls.obtain] or ["Name the folder that holds it with --data-root"]
     return DataError(
         f"the data set {cls.name!r} was not found. Looked in: {places}{told}",
-        fix="To get it: " + "; or: ".join(ways),
+        fix="To get it: " + "; ".join(ways),
     )

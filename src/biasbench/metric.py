@@ -66,12 +66,14 @@ class Metric(ABC):
         name: What `--metric` and `list metrics` call it.
         columns: Every key that `measure` returns.
         splits: Splits whose predictions it reads.
+        protocols: Names of the measuring protocols it knows; empty = it does not care.
         source: The paper it comes from.
     """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    protocols: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
 
     @abstractmethod

@@ -20,6 +20,7 @@ from biasbench.grammar import bind, canonical, parse
 from biasbench.head import default_head
 from biasbench.locate import open_dataset
 from biasbench.method import BuildInfo
+from biasbench.metric import Metric
 from biasbench.plugins import Plugins
 from biasbench.recipe import Precision, Recipe, load_recipe
 from biasbench.rng import generator
@@ -108,19 +109,27 @@ class Cell:
     Attributes:
         spec: Its identity.
         data: Its data.
-        backbone: Resolved weights, the name as typed and its options.
+        typed_backbone: The backbone as the user wrote it.
+        backbone: Its name alone.
+        options: Its options.
+        weights: Its resolved weights.
         attributes: Protected attributes to measure.
+        metrics: Metrics to measure.
+        protocol: Measuring protocol.
+        overrides: Recipe fields that differ from the profile's.
         reason: Why it cannot run, or None.
     """
 
     spec: RunSpec
     data: Data
+    typed_backbone: str
     backbone: str
     options: Mapping[str, Any]
     weights: ResolvedWeights
     attributes: tuple[str, ...]
     metrics: tuple[str, ...]
     protocol: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
 
     @cached_property
@@ -136,7 +145,7 @@ class Cell:
     @property
     def label(self) -> str:
         """How progress and messages name it."""
-        return f"{self.data.typed}/{self.spec.backbone}/{self.spec.method.typed}/seed={self.spec.seed}"
+        return f"{self.data.typed}/{self.typed_backbone}/{self.spec.method.typed}/seed={self.spec.seed}"
 
     @property
     def flags(self) -> list[str]:
@@ -148,6 +157,8 @@ class Cell:
             found.append(f"views={self.spec.recipe.views}")
         if self.data.limit is not None:
             found.append(f"limit={self.data.limit}")
+        if self.overrides:
+            found.append("recipe: " + " ".join(f"{k}={v}" for k, v in self.overrides.items()))
         return found
 
     def record(self, status: str = "missing", reason: str | None = None) -> dict[str, Any]:
@@ -158,7 +169,7 @@ class Cell:
             "reason": reason,
             "method": self.spec.method.typed,
             "dataset": self.data.typed,
-            "backbone": self.spec.backbone,
+            "backbone": self.typed_backbone,
             "profile": self.spec.recipe.name,
             "seed": self.spec.seed,
             "weights": self.weights.label,
@@ -173,10 +184,7 @@ class Cell:
         init = self.spec.method.init
         if init is None:
             return None
-        spec = replace(self.spec, method=init)
-        return Cell(
-            spec, self.data, self.backbone, self.options, self.weights, self.attributes, self.metrics, self.protocol
-        )
+        return replace(self, spec=replace(self.spec, method=init))
 
 
 def make_plan(
@@ -223,12 +231,14 @@ class _Planner:
     def __init__(self, plugins: Plugins, settings: Settings, device: str, progress: Progress | None) -> None:
         self.plugins, self.settings, self.device, self.progress = plugins, settings, device, progress
         self.problems: list[BiasBenchError] = []
+        self.metrics: dict[str, type[Metric]] = {}
         self.data: dict[tuple[str, int | None], Data | None] = {}
         self.outlines: dict[str, Backbone] = {}
 
     def cells(self, request: Request) -> list[Cell]:
         try:
             recipe = load_recipe(request.profile, request.overrides)
+            self._check_metrics(request, recipe)
         except BiasBenchError as error:
             self.problems.append(error)
             return []
@@ -244,6 +254,19 @@ class _Planner:
                 except BiasBenchError as error:
                     self.problems.append(error)
         return found
+
+    def _check_metrics(self, request: Request, recipe: Recipe) -> None:
+        """Metrics and the protocol have names too."""
+        known: set[str] = set()
+        for text in request.metrics or self.plugins.metrics.offers:
+            offer = self.plugins.metrics.find(parse(text)[0].name)
+            cls = self.metrics.setdefault(text, offer.load())
+            bind(cls, parse(text)[0], offer.entry.options)
+            known |= set(cls.protocols)
+        protocol = request.protocol or recipe.protocol
+        if known and protocol not in known:
+            hint = did_you_mean(protocol, known) or f"Known: {', '.join(sorted(known))}"
+            raise UsageError(f"unknown protocol {printable(protocol)!r}", fix=hint)
 
     def _check_method(self, method: str) -> None:
         """Names and options are told about also when the data set is the first problem."""
@@ -292,8 +315,8 @@ class _Planner:
                     resolved, data.text, data.fingerprint, text, weights.label, weights.digest, recipe, seed,
                     request.precision, self.device, sources,
                 ),
-                data, component.name, options, weights, attributes, metrics,
-                request.protocol or recipe.protocol, reason,
+                data, backbone.strip(), component.name, options, weights, attributes, metrics,
+                request.protocol or recipe.protocol, request.overrides, reason,
             )
             for seed in request.seeds
         ]  # fmt: skip

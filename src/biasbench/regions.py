@@ -1,8 +1,8 @@
 """Regions of images, drawn as masks at any size.
 
 One rule for boxes and masks: a pixel belongs to a region if any part of it does, also after
-shrinking. (An antialiased resize before the edit has already mixed a region's border into
-the pixel next to it; edits at native size leave nothing.)
+shrinking. Where a picture was resized before it is edited, the resize has mixed a region's
+border into its neighbours: `grow` takes those in too, so that an edit leaves no rim.
 """
 
 from __future__ import annotations
@@ -149,6 +149,25 @@ def shrink(mask: Mask, height: int, width: int) -> Mask:
     if mask.shape == (height, width):
         return np.ascontiguousarray(mask)
     return _shrink_rows(_shrink_rows(mask.T, width).T, height)
+
+
+def grow(mask: Mask, pixels: int) -> Mask:
+    """`mask` and every pixel within `pixels` rows and columns of it.
+
+    Example:
+        >>> grow(np.array([[True, False, False]]), 1).astype(int)
+        array([[1, 1, 0]])
+    """
+    for axis in (0, 1):
+        grown = mask.copy()
+        for step in range(1, min(pixels, mask.shape[axis] - 1) + 1):
+            near = [slice(None)] * 2
+            far = [slice(None)] * 2
+            near[axis], far[axis] = slice(step, None), slice(None, -step)
+            grown[tuple(near)] |= mask[tuple(far)]
+            grown[tuple(far)] |= mask[tuple(near)]
+        mask = grown
+    return mask
 
 
 def _shrink_rows(mask: Mask, rows: int) -> Mask:

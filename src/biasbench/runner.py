@@ -126,7 +126,7 @@ class Runner:
         for task in list(self.waiting.values()):
             if len(self.active) >= self.slots:
                 return
-            if not task.needs <= set(self.ended):
+            if task.name not in self.waiting or not task.needs <= set(self.ended):
                 continue
             broken = [n for n in task.needs if self.ended[n] is not None]
             if broken:
@@ -349,7 +349,7 @@ class Runner:
         write_truth(folder, {s: cell.data.tables[s] for s in SPLITS})
         manifest = {
             "key": cell.key,
-            "spec": cell.spec.describe() | {"dataset": cell.data.typed, "dataset_text": cell.spec.dataset},
+            "spec": cell.spec.describe() | {"dataset": cell.data.typed, "backbone": cell.typed_backbone},
             "task": dataset.task,
             "label_names": list(dataset.label_names),
             "groups": {n: list(g) for n, g in dataset.attribute_names.items()},

@@ -68,7 +68,7 @@ class Source:
             attributes: Whether the batch carries protected attributes; never in evaluation.
         """
         labels = self.labels[split]
-        index = torch.from_numpy(np.asarray(rows, np.int64))
+        index = torch.from_numpy(np.array(rows, np.int64))
         masks: Mapping[str, Tensor] = {}
         if start == "image":
             loaded = self.loader.load(split, rows, augment_seed=view.seed)

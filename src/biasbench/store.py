@@ -124,7 +124,13 @@ class Store:
         path = self.run(key) / "metrics.json"
         old = self.metrics(key) if path.exists() else []
         taken = {_measured(r) for r in records}
-        merged = [*(r for r in old if _measured(r) not in taken), *records]
+        again = {(r["attribute"], r["protocol"]) for r in records}
+        kept = [
+            r
+            for r in old
+            if _measured(r) not in taken and not (r["error"] and (r["attribute"], r["protocol"]) in again)
+        ]
+        merged = [*kept, *records]
         digest = io.hash_bytes(io.canonical_json(merged).encode())
         io.write_json(path, {"schema": SCHEMA, "records": merged, "sha256": digest})
 

@@ -221,6 +221,14 @@ def test_names_that_timm_knows() -> None:
             backbones.find(name)
 
 
+def test_names_that_timm_does_not_know() -> None:
+    for attempt in (TimmBackbone.resolve_weights, TimmBackbone.outline):
+        with pytest.raises(UsageError, match=r"no model 'resnet51'\. Did you mean 'resnet"):
+            attempt("resnet51")
+        with pytest.raises(UsageError, match=r"no model 'resnet18\.x'\. Its tags: resnet18\.a1_in1k, "):
+            attempt("resnet18.x")
+
+
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
 def test_an_outline_has_the_taps_and_no_numbers(name: str) -> None:
     outline, backbone = TimmBackbone.outline(name), made(name)

@@ -21,7 +21,7 @@ def test_list_names_everything_with_its_distribution(cli):
     said = cli("list")
     assert said.code == 0
     for name in ("original", "adv-conv5", "alpha-{ratio}", "coco", "scenes", "timm", "leakage", "builtin"):
-        assert f"  {name} " in said.out
+        assert f"\n {name} " in said.out
     assert f"biasbench {metadata.version('biasbench')}" in said.out
     assert said.err == ""
 

@@ -141,6 +141,17 @@ def test_wrong_usage_is_told_and_ends_with_2(cli, arguments, expected):
     assert said.out == ""
 
 
+@pytest.mark.parametrize("command", ["leaderboard", "measure"])
+def test_a_folder_without_results_is_refused(cli, tmp_path, command):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "file").touch()
+    for name, expected in (("other", "holds no results"), ("none", "holds no results"), ("file", "is not a folder")):
+        said = cli(command, "--results", tmp_path / name)
+        assert (said.code, said.out) == (5, "")
+        assert said.err.startswith(f"biasbench: error: {tmp_path / name}: {expected}")
+        assert len(said.err.splitlines()) == 1
+
+
 def test_no_arguments_show_the_help(cli):
     said = cli()
     assert said.code == 2

@@ -44,3 +44,10 @@ def test_public_names_only():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             assert not [n for n in names if n.startswith("biasbench.")], file
+
+
+@pytest.mark.parametrize("spec", ["groupdro", "groupdro(eta=0.1, adjustment=2.0)"])
+def test_conforms(spec):
+    from biasbench.testing import check_method
+
+    check_method(spec, tasks=("multilabel", "multiclass"))

@@ -36,7 +36,7 @@ def list_data(data_roots: tuple[Path, ...], plugin_files: tuple[Path, ...], as_j
         emit_json("data-list", {"datasets": rows})
         return
     cells = [
-        [r["name"], r["state"], r["path"] or ", ".join(r["looked_in"]), r.get("error") or "; or: ".join(r["obtain"])]
+        [r["name"], r["state"], r["path"] or ", ".join(r["looked_in"]), r.get("error") or "; ".join(r["obtain"])]
         for r in rows
     ]
     emit(render(grid(("data set", "state", "where, or looked in", "to get it"), cells)))
@@ -82,7 +82,7 @@ def make_data(
     if as_json:
         emit_json("data-make", made)
     else:
-        emit(text_of({**made, **made.pop("notes")}))
+        emit(text_of(made))
 
 
 def with_options(name: str, options: tuple[str, ...]) -> str:

@@ -192,7 +192,7 @@ def _text(report: dict[str, Any]) -> str:
         for f in report["folders"]
     ]
     data = [
-        [d["name"], d["state"], d["path"] or ", ".join(d["looked_in"]), "; or: ".join(d["obtain"])]
+        [d["name"], d["state"], d["path"] or ", ".join(d["looked_in"]), "; ".join(d["obtain"])]
         for d in report["datasets"]
     ]
     plugins = [[p["name"], p["distribution"], f"BROKEN: {p['error']}" if p["error"] else "ok"]

@@ -6,6 +6,7 @@ matter. Images leave in channels-last memory, [B, 3, H, W] by shape.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biasbench import io
-from biasbench.data import Batch, IntArray, Task, attribute, attributes_of, targets
+from biasbench.data import Batch, IntArray, Split, Task, attribute, attributes_of, targets
 from biasbench.errors import UsageError
 from biasbench.images.decode import Image, read_image, resize_short
 from biasbench.images.store import ImageStore
-from biasbench.regions import Mask, Regions
+from biasbench.regions import Mask, Regions, grow
 from biasbench.rng import uniforms
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Loader:
 
     def __init__(
         self,
-        splits: Mapping[str, SplitInput],
+        splits: Mapping[str, SplitInput] | Mapping[Split, SplitInput],
         *,
         crop: int,
         short_side: int,
@@ -183,7 +184,10 @@ class Loader:
             return {n: source.regions[n].rasterise(source.ids[row], height, width, native) for n in names}
 
         if self.edit is not None:
-            edited = self.edit(image, masks(self.edit_regions), scale)
+            inside = masks(self.edit_regions)
+            if scale != 1.0:  # a bilinear resize mixes what lies within one pixel of the coarser grid
+                inside = {name: grow(mask, math.ceil(max(1.0, scale))) for name, mask in inside.items()}
+            edited = self.edit(image, inside, scale)
             if edited.shape != image.shape or edited.dtype != np.uint8:
                 raise ValueError(f"an edit turned {image.shape} uint8 into {edited.shape} {edited.dtype}")
             image = edited

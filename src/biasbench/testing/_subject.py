@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,10 +26,7 @@ from biasbench.spec import resolve_method
 from biasbench.store import Store
 from biasbench.testing import _backbone, _world
 
-STAGES = (
-    Stage(train="head", epochs=1, lr=1e-3, batch_size=16, method=False, max_steps=1),
-    Stage(train="all", epochs=1, lr=1e-3, batch_size=16, norm="batch", max_steps=2),
-)
+STAGE = Stage(train="all", epochs=1, lr=1e-3, batch_size=16, norm="batch", max_steps=2)
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,21 @@ class Subject:
         """
         return Cell(self._job(folder), lambda _: None)
 
-    def train(self, folder: Path) -> Trained:
+    def train(self, folder: Path, *, predict: bool = True) -> Trained:
         """Train two steps and predict every split."""
-        cell = self.cell(folder)
-        store = Store(folder / "results", create=True)
-        trained = cell.train(store)
-        store.commit_training(trained, cell.job.training_key, cell.manifest)
-        return Trained(dict(cell.model.state_dict()), self._predict(cell, store))
+        with _one_thread():
+            cell = self.cell(folder)
+            store = Store(folder / "results", create=True)
+            trained = cell.train(store)
+            store.commit_training(trained, cell.job.training_key, cell.manifest)
+            return Trained(dict(cell.model.state_dict()), self._predict(cell, store) if predict else {})
 
     def reload(self, folder: Path) -> Trained:
         """A fresh cell with the weights that `train` saved in the same folder, predicting again."""
-        cell, store = self.cell(folder), Store(folder / "results")
-        cell.load(store.training(cell.job.training_key))
-        return Trained(dict(cell.model.state_dict()), self._predict(cell, store))
+        with _one_thread():
+            cell, store = self.cell(folder), Store(folder / "results")
+            cell.load(store.training(cell.job.training_key))
+            return Trained(dict(cell.model.state_dict()), self._predict(cell, store))
 
     def _predict(self, cell: Cell, store: Store) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
@@ -100,7 +101,7 @@ class Subject:
         pipeline = self.method()
         names = dict.fromkeys((*pipeline.regions, *pipeline.masks))
         tables = {split: inputs / f"{split}.parquet" for split in SPLITS}
-        regions = {split: {n: inputs / f"{split}-region.parquet" for n in names} for split in SPLITS}
+        regions = {split: dict.fromkeys(names, inputs / f"{split}-region.parquet") for split in SPLITS}
         for split, path in tables.items():
             frame = _world.table(split, self.task)
             for file, content in ((path, frame), (inputs / f"{split}-region.parquet", _world.region(split))):
@@ -111,8 +112,8 @@ class Subject:
             task=self.task, label_names=_world.LABELS, groups=_world.GROUPS, identity="conformance",
         )  # fmt: skip
         recipe = Recipe(
-            name="conformance", stages=STAGES, select="last", crop=_world.SIDE, short_side=_world.SIDE, pixels="native",
-            train_views="fixed", cache=False, views=0, random_weights=True,
+            name="conformance", stages=(STAGE,), select="last", crop=_world.SIDE, short_side=_world.SIDE,
+            pixels="native", train_views="fixed", cache=False, views=0, random_weights=True,
         )  # fmt: skip
         return CellJob(
             key=f"run-{self.task}", method=self.spec.text, training_method=self.spec.training_text,
@@ -121,6 +122,16 @@ class Subject:
             weights=WeightsInput(kind="random", label="random", digest="random", path=None), device="cpu",
             precision="fp32", predict=True, cache=folder / "cache", results=folder / "results", plugins=self.plugins,
         )  # fmt: skip
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a cell's own process: equal sums, and no waiting for other cores
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def scratch() -> TemporaryDirectory[str]:

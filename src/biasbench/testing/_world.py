@@ -1,10 +1,12 @@
-"""A data set of 72 small pictures on disk, for methods to be checked on."""
+"""A data set of 48 small pictures on disk, for methods to be checked on."""
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +16,17 @@ from PIL import Image
 from biasbench.data import SPLITS, Split, Task
 from biasbench.rng import generator
 
-ROWS: Mapping[Split, int] = {"train": 40, "val": 16, "test": 16}
+ROWS: Mapping[Split, int] = {"train": 32, "val": 8, "test": 8}
 SIDE = 32
 LABELS = ("red", "green", "blue")
 GROUPS = {"gender": 2, "age": 3}
 
 
-@lru_cache(maxsize=1)
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Pictures for the life of the process: noise, brighter for one gender, tinted by the labels."""
-    folder = tempfile.TemporaryDirectory(prefix="biasbench-conformance-")
+@cache
+def root() -> Path:
+    """Folder of the pictures, for the life of the process: noise, brighter for one gender, tinted by the labels."""
+    folder = Path(tempfile.mkdtemp(prefix="biasbench-conformance-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for split in SPLITS:
         frame = table(split, "multilabel")
         tint = frame[[f"label/{name}" for name in LABELS]].to_numpy(float) * 60
@@ -31,13 +34,8 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
         noise = generator("conformance", "pixels", split).integers(20, 120, (len(frame), SIDE, SIDE, 3))
         pixels = (noise + tint[:, None, None] + light[:, None, None, None]).clip(0, 255).astype(np.uint8)
         for path, picture in zip(frame["path"], pixels, strict=True):
-            Image.fromarray(picture).save(Path(folder.name) / path)
+            Image.fromarray(picture).save(folder / path)
     return folder
-
-
-def root() -> Path:
-    """Folder of the pictures."""
-    return Path(_folder().name)
 
 
 def table(split: Split, task: Task) -> pd.DataFrame:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from biasbench.cell import Cell
@@ -82,13 +79,12 @@ def check_prepare(subject: Subject) -> None:
         cell = subject.cell(Path(folder))
         for training in (True, False):
             method = cell.model.method.train(training)
+            assert isinstance(method, Pipeline)
             batch = _batch(cell, attributes=training)
-            kept = _tensors(batch)
-            prepared = method.prepare(batch)
-            _unchanged(kept, _tensors(batch), subject, "prepare")
-            if not training:
-                rows = len(prepared.images) == len(batch.images) and torch.equal(prepared.index, batch.index)
-                _require(rows, subject, "prepare drops or reorders rows in evaluation")
+            kept, index = _copies(_tensors(batch)), method.prepare(batch).index
+            _require_unchanged(subject, "prepare", _tensors(batch), kept)
+            same = training or torch.equal(index, batch.index)
+            _require(same, subject, "prepare drops or moves rows in evaluation")
 
 
 def check_points(subject: Subject) -> None:
@@ -97,22 +93,28 @@ def check_points(subject: Subject) -> None:
         cell = subject.cell(Path(folder))
         model = cell.model.train()
         method = model.method
+        assert isinstance(method, Pipeline)
         batch = method.prepare(_batch(cell, attributes=True))
         for tap in method.touches:
-            x = torch.rand(len(batch.images), *cell.info.tap_shape(tap), generator=torch.Generator().manual_seed(0))
-            _guarded(subject, "intervene", lambda x=x, tap=tap: _shape(method.intervene(tap, x, batch), x), {"x": x})
+            shape = (len(batch.images), *cell.info.tap_shape(tap))
+            x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+            for training in (True, False):
+                method.train(training)
+                _guarded(subject, "intervene", {"x": x}, shape, method.intervene, tap, x, batch)
+        model.train()
         with torch.no_grad():
             out = model(batch.images, batch, "image", keep=method.taps)
         losses = model.head.loss(out.scores, batch).detach()
         given = {**_tensors(batch), **_tensors(out), "losses": losses}
-        _guarded(subject, "weight", lambda: _shape(method.weight(losses, batch), losses), given)
-        _guarded(subject, "loss", lambda: _finite(method.loss(out, batch), ()), given)
+        for part in method.components:  # each by itself: a product would hide a missing dimension
+            _guarded(subject, "weight", given, tuple(losses.shape), part.weight, losses, batch)
+        _guarded(subject, "loss", given, (), method.loss, out, batch)
+        known = {id(p) for p in model.parameters()}
         for phase in method.phases():
-            known = {id(p) for p in model.parameters()}
             _require(all(id(p) in known for p in phase.params), subject, f"phase {phase.name} moves foreign parameters")
-            _guarded(subject, f"phase {phase.name}", lambda p=phase: _finite({"loss": p.loss(out, batch)}, ()), given)
+            _guarded(subject, f"phase {phase.name}", given, (), phase.loss, out, batch)
         model.eval()
-        _guarded(subject, "diagnose", lambda: _told(method.diagnose(out, batch), len(batch.images)), given)
+        _guarded(subject, "diagnose", given, tuple(losses.shape), method.diagnose, out, batch, nan=True)
 
 
 def check_postprocess(subject: Subject) -> None:
@@ -129,7 +131,8 @@ def check_postprocess(subject: Subject) -> None:
         kept = {k: v.copy() for k, v in given.scores.items()}
         method = cell.model.method
         told = method.postprocess(given, _world.table("train", subject.task), cell.model.head)
-        _require(all((kept[k] == v).all() for k, v in given.scores.items()), subject, "postprocess changes its input")
+        same = all(np.array_equal(kept[k], v) for k, v in given.scores.items())
+        _require(same, subject, "postprocess changes its input")
         _require(list(told.ids) == ids and len(told.labels) == len(ids), subject, "postprocess changes the rows")
 
 
@@ -152,7 +155,7 @@ def check_composition(subject: Subject) -> None:
         for text in (f"{subject.text}+{other}", f"{other}+{subject.text}"):
             try:
                 with scratch() as folder:
-                    Subject(text, subject.plugins[:-1], subject.task).train(Path(folder))
+                    Subject(text, subject.plugins[:-1], subject.task).train(Path(folder), predict=False)
             except UsageError:
                 continue  # an illegal combination, told in one line
             except Exception as error:
@@ -183,11 +186,51 @@ def _batch(cell: Cell, *, attributes: bool) -> Batch:
 
 
 def _tensors(holder: Batch | Activations) -> dict[str, Tensor]:
-    """Every tensor in a record, cloned."""
+    """Every tensor in a record, by name."""
     found: dict[str, Tensor] = {}
     for name, value in vars(holder).items():
         if isinstance(value, Tensor):
             found[name] = value
         elif isinstance(value, Mapping):
             found |= {f"{name}/{key}": tensor for key, tensor in value.items()}
-    return {name: tensor.detach().clone() for name, tensor in found.items()}
+    return found
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _require_unchanged(subject: Subject, point: str, given: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    for name, tensor in given.items():
+        _require(_same(tensor, kept[name]), subject, f"{point} changes its input {name!r} in place")
+
+
+def _guarded(
+    subject: Subject,
+    point: str,
+    given: Mapping[str, Tensor],
+    shape: tuple[int, ...],
+    call: Callable[..., Tensor | Mapping[str, Tensor]],
+    *args: object,
+    nan: bool = False,
+) -> None:
+    """Call a point: it must leave `given` alone and return finite tensors of a shape."""
+    kept = _copies(given)
+    result = call(*args)
+    _require_unchanged(subject, point, given, kept)
+    for value in result.values() if isinstance(result, Mapping) else (result,):
+        found = tuple(value.shape)
+        _require(found == shape, subject, f"{point} returns shape {found}, not {shape}")
+        usable = torch.isfinite(value) | torch.isnan(value) if nan else torch.isfinite(value)
+        _require(bool(usable.all()), subject, f"{point} returns values that are not finite")
+
+
+def _equal(one: Trained, other: Trained, subject: Subject, how: str) -> None:
+    for name, tensor in one.state.items():
+        _require(_same(tensor, other.state[name]), subject, f"{how}, the weights {name!r} differ")
+    for name, array in one.outputs.items():
+        _require(np.array_equal(array, other.outputs[name]), subject, f"{how}, the predictions {name!r} differ")

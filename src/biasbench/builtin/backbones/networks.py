@@ -9,7 +9,7 @@ import timm
 from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import Tensor, nn
 
-from biasbench import ResolvedWeights, UsageError, load_strict, mismatch, printable, seeded
+from biasbench import ResolvedWeights, UsageError, did_you_mean, load_strict, mismatch, printable, seeded
 
 
 def accepts(name: str) -> bool:
@@ -23,6 +23,19 @@ def accepts(name: str) -> bool:
     return True
 
 
+def check_name(name: str) -> None:
+    """Raise a `UsageError` with the nearest name, unless timm has this model.
+
+    Example:
+        >>> check_name("resnet18")
+    """
+    if not accepts(name):
+        architecture = name.partition(".")[0]
+        tags = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
+        hint = f"Its tags: {', '.join(tags)}" if tags else did_you_mean(name, timm.list_models())
+        raise UsageError(f"timm has no model {printable(name)!r}", fix=hint or "See timm.list_models()")
+
+
 def make_network(name: str, weights: ResolvedWeights) -> nn.Module:
     """A timm model whose forward pass ends at the embedding.
 
@@ -31,9 +44,10 @@ def make_network(name: str, weights: ResolvedWeights) -> nn.Module:
         weights: Resolved parameters; random ones come from the stream `("weights", name)`.
 
     Raises:
-        UsageError: When timm cannot build the model.
+        UsageError: When timm has no such model or cannot build it.
         DataError: When the weights do not fit.
     """
+    check_name(name)
     options = _any_size(name)
     with seeded("weights", name):
         try:

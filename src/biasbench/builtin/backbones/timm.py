@@ -108,6 +108,7 @@ class TimmBackbone(Backbone):
 
     @classmethod
     def resolve_weights(cls, name: str, weights: str = "auto") -> ResolvedWeights:
+        networks.check_name(name)
         if weights == "auto":
             weights = hub.PACKAGED if name == hub.PACKAGED_FOR and hub.packaged_file() else "hub"
         if weights == hub.PACKAGED:

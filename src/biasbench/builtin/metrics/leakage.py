@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from biasbench import Column, Measurement, Metric, Predictions, generator, macro_f1, one_hot
 from biasbench.builtin.metrics.draws import IntArray
 from biasbench.builtin.metrics.perturb import Calibration, calibrate, flip
-from biasbench.builtin.metrics.protocol import Protocol, protocol_named
+from biasbench.builtin.metrics.protocol import PROTOCOLS, Protocol, protocol_named
 from biasbench.builtin.metrics.rounds import Figure, Memo, Rounds
 from biasbench.builtin.metrics.truth import check_groups, read_truth
 
@@ -209,6 +209,7 @@ class Leakage(Metric):
         ),
     )
     splits = ("train", "val", "test")
+    protocols = tuple(PROTOCOLS)
     source = "Wang et al. 2019, section 3"
 
     def measure(
@@ -223,4 +224,16 @@ class Leakage(Metric):
         rows = {column.key: getattr(result, column.key).tolist() for column in self.columns}
         if result.details["undefined"]:
             rows = dict.fromkeys(rows, float("nan"))
-        return {**rows, **result.details}
+        return {**rows, **result.details, "flags": _flags(result.details)}
+
+
+def _flags(details: Mapping[str, Any]) -> list[str]:
+    """What a reader of the row must know."""
+    found = ["underpowered"] if details.get("underpowered") else []
+    if details["undefined"]:
+        found.append(f"leakage undefined: {details['undefined']}")
+    if details.get("f1_out_of_reach"):
+        found.append("F1 out of reach of label flips")
+    if details.get("shrunk_scores"):
+        found.append(f"{details['shrunk_scores']} logits too small for the attacker to read")
+    return found

@@ -18,8 +18,8 @@ _COMPANION, _BYSTANDERS, _CROWD = 0.10, 0.15, 0.08  # probabilities of further p
 _SCENERY = 0.25  # probability of something that means nothing
 # Longer side of a drawing as a share of the picture's side.
 _SIZES = {
-    "figure": (0.58, 0.85), "bust": (0.48, 0.68), "face": (0.42, 0.58), "object": (0.34, 0.50),
-    "second": (0.20, 0.30), "cue": (0.26, 0.40), "scenery": (0.18, 0.36), "bystander": (0.26, 0.40),
+    "figure": (0.48, 0.72), "bust": (0.38, 0.54), "face": (0.32, 0.45), "object": (0.34, 0.50),
+    "second": (0.20, 0.30), "cue": (0.28, 0.42), "scenery": (0.18, 0.36), "bystander": (0.26, 0.40),
     "crowd": (0.13, 0.20),
 }  # fmt: skip
 

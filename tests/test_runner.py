@@ -1,0 +1,172 @@
+"""Plans and cells end to end on tiny data: what is kept, what is refused, what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from biasbench.config import Settings
+from biasbench.errors import UsageError
+from biasbench.plan import Cell, Request, make_plan
+from biasbench.plugins import Plugins, load_plugins
+from biasbench.runner import Runner, Summary
+from biasbench.store import Store
+
+pytestmark = pytest.mark.torch
+HELPERS = Path(__file__).parent / "helpers"
+FILES = (HELPERS / "tiny.py", HELPERS / "trouble.py")
+TRAINING = {"stages.0.epochs": 1, "stages.1.epochs": 3, "stages.1.max_steps": 2, "crop": 32, "short_side": 32}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return load_plugins(FILES)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+class Bench:
+    """Plans and runs against one results folder."""
+
+    def __init__(self, plugins: Plugins, cache: Path, results: Path) -> None:
+        self.plugins, self.settings = plugins, Settings((), results, cache)
+        self.events: list[Mapping[str, Any]] = []
+
+    def plan(self, *methods: str, **more: Any) -> list[Cell]:
+        given = {"datasets": ["plain"], "backbones": ["tiny"], "profile": "smoke", "overrides": TRAINING} | more
+        return make_plan([Request(methods=methods, **given)], self.plugins, self.settings)
+
+    def run(self, *methods: str, start: Any = "forkserver", **more: Any) -> Summary:
+        self.events = []
+        store = Store(self.settings.results, create=True)
+        runner = Runner(
+            self.plan(*methods, **more), store, self.settings.cache, jobs=2, plugin_files=self.plugins.files,
+            report=self.events.append, start=start,
+        )  # fmt: skip
+        return runner.run()
+
+    @property
+    def store(self) -> Store:
+        return Store(self.settings.results)
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        return {r["method"]: r for r in self.store.records()}
+
+    def files(self, method: str) -> dict[str, str]:
+        """Hashes of a run's predictions and of its training's weights and log."""
+        key = self.records()[method]["key"]
+        manifest = self.store.verify(self.store.run(key))
+        training = self.store.verify(self.store.training(manifest["spec"]["training_key"]))
+        return {**manifest["files"], **training["files"]}
+
+
+@pytest.fixture
+def bench(plugins: Plugins, cache: Path, tmp_path: Path) -> Bench:
+    return Bench(plugins, cache, tmp_path / "results")
+
+
+def test_a_finished_cell_is_never_computed_twice(bench: Bench) -> None:
+    assert bench.run("original") == Summary(ok=1)
+    before = bench.files("original")
+    assert bench.run("original", "adv-conv5(warmup=1)") == Summary(ok=2, cached=1)
+    started = [e["label"] for e in bench.events if e["event"] == "cell" and e["state"] == "start"]
+    assert started == ["plain/tiny/adv-conv5(warmup=1)/seed=0"]
+    assert bench.files("original") == before
+
+
+def test_the_child_is_given_no_label_of_the_test_split(bench: Bench) -> None:
+    bench.run("original")
+    tables = sorted((bench.settings.results / "work" / "inputs").rglob("test.parquet"))
+    assert tables
+    for table in tables:
+        assert list(pd.read_parquet(table).columns) == ["id", "path"]
+
+
+def test_a_killed_training_goes_on_with_the_same_bits(bench: Bench, plugins: Plugins, cache: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    method = f"bomb(marker='{marker}', step=6)"  # steps 1-2 are the head's, 3-4, 5-6, 7-8 the epochs after it
+    marker.touch()
+    assert bench.run(method) == Summary(failed=1)
+    assert "SIGKILL" in bench.records()[method]["reason"]
+    assert bench.run(method) == Summary(ok=1)
+    resumed = [(e["stage"], e["epoch"]) for e in bench.events if e["event"] == "epoch"]
+    assert resumed == [(1, 2), (1, 3)]  # the epochs before the kill are not trained again
+    straight = Bench(plugins, cache, tmp_path / "straight")
+    assert straight.run(method) == Summary(ok=1)
+    assert straight.files(method) == bench.files(method)
+
+
+def test_fork_server_and_fresh_interpreter_agree_to_the_bit(
+    bench: Bench, plugins: Plugins, tmp_path: Path
+) -> None:
+    bench.run("adv-conv5(warmup=1)")
+    fresh = Bench(plugins, tmp_path / "other-cache", tmp_path / "fresh")
+    fresh.run("adv-conv5(warmup=1)", start="spawn")
+    assert fresh.files("adv-conv5(warmup=1)") == bench.files("adv-conv5(warmup=1)")
+
+
+def test_failures_are_rows_and_stop_nobody(bench: Bench) -> None:
+    methods = ("nan", "crash", "shuffler", "abstain", "blackout-segm", "original")
+    assert bench.run(*methods) == Summary(ok=1, failed=4, na=1)
+    found = bench.records()
+    assert found["original"]["status"] == "ok"
+    assert {m: found[m]["status"] for m in methods[:4]} == dict.fromkeys(methods[:4], "failed")
+    assert "not finite" in found["nan"]["reason"]
+    assert "ZeroDivisionError: a stranger's mistake" in found["crash"]["reason"]
+    assert "names an example twice" in found["shuffler"]["reason"] or "twice" in found["shuffler"]["reason"]
+    assert "not finite" in found["abstain"]["reason"]
+    assert (found["blackout-segm"]["status"], found["blackout-segm"]["reason"]) == ("n/a", "n/a: needs masks:person")
+    assert all(found[m]["values"] == {} for m in methods[:5])
+
+
+def test_a_failed_init_fails_what_starts_from_it(bench: Bench) -> None:
+    assert bench.run("crash+adv-conv5(warmup=1)") == Summary(failed=1)
+    assert "which failed" in bench.records()["crash+adv-conv5(warmup=1)"]["reason"]
+
+
+def test_adding_a_method_reshuffles_nobody(bench: Bench, plugins: Plugins, cache: Path, tmp_path: Path) -> None:
+    bench.run("original")
+    both = Bench(plugins, cache, tmp_path / "both")
+    both.run("alpha-3", "original", "adv-conv5(warmup=1)")
+    assert both.files("original") == bench.files("original")
+
+
+def test_every_problem_of_a_plan_at_once(bench: Bench) -> None:
+    with pytest.raises(UsageError) as caught:
+        bench.plan("orignal", "alpha-1+adv(at='conv9')", "adv(weigth=2.0)", backbones=["tiny", "resnet5"])
+    said = str(caught.value)
+    assert all(part in said for part in ("Did you mean 'original'", "'conv9'", "weigth", "resnet5"))
+    assert not (bench.settings.results).exists()
+
+
+def test_two_heads_or_samplers_are_refused_while_planning(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="only one method may decide"):
+        bench.plan("balance+balance")
+
+
+def test_keys_change_with_every_input_and_with_nothing_else(bench: Bench) -> None:
+    base = bench.plan("adv-conv5")[0]
+    same = ["adv(at='conv5')", " adv-conv5 ", "adv-conv5(weight=0.5)", "original+adv-conv5"]
+    assert {bench.plan(m)[0].key for m in same} == {base.key}
+    changes: list[dict[str, Any]] = [
+        {"seeds": (1,)}, {"precision": "bf16"}, {"backbones": ["tiny(width=4)"]},
+        *({"overrides": TRAINING | {field: value}} for field, value in {
+            "crop": 24, "short_side": 40, "stages.0.lr": 1e-2, "stages.0.epochs": 2, "stages.1.batch_size": 8,
+            "stages.1.weight_decay": 0.0, "stages.1.norm": "batch", "stages.1.train": "all", "stages.1.max_steps": 1,
+            "select": "last", "class_weights": False, "pixels": "native", "train_views": "fresh", "cache": False,
+            "views": 2, "embeddings": True, "threads": 2, "channels_last": False, "micro_batch": 4, "eval_batch": 32,
+            "limit": 12,
+        }.items()),
+    ]  # fmt: skip
+    keys = [bench.plan("adv-conv5", **change)[0].key for change in changes]
+    keys += [bench.plan(m)[0].key for m in ("adv-conv4", "adv-conv5(weight=0.6)", "adv-conv5+alpha-2", "original")]
+    assert len({base.key, *keys}) == 1 + len(keys)
+    assert len(keys) >= 25
+    assert bench.plan("adv-conv5", protocol="wang2019")[0].key == base.key  # measuring never retrains
