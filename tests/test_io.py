@@ -244,14 +244,19 @@ def test_checksums_and_absent_files(tmp_path):
     [
         "", "/etc/passwd", "..", "../x", "a/../../x", "a/../x", "..\\x", "a\\..\\..\\x", "\\\\host\\share\\x", "\\x",
         "C:\\x", "C:x", "c:/x", "file:///etc/passwd", "http://host/x", "a\0b", "x" * 300, "a/" * 3000 + "b", "\ud800",
-        "folder", "pipe", "out", "out/secret", "loop", "loop/x",
+        "folder", "pipe", "out", "folder/out/secret", "folder/secret", "secret", "out/back/secret", "loop", "loop/x",
     ],
 )  # fmt: skip
 def test_hostile_names_are_refused(tmp_path, name):
     root = tmp_path / "root"
     (root / "folder").mkdir(parents=True)
     (tmp_path / "secret").write_text("")
-    (root / "out").symlink_to(tmp_path)
+    (root / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
+    (root / "folder" / "out").symlink_to(tmp_path)
+    (root / "folder" / "secret").symlink_to(tmp_path / "secret")
+    (root / "secret").symlink_to(tmp_path / "secret")
     (root / "loop").symlink_to(root / "loop")
     os.mkfifo(root / "pipe")
     with pytest.raises(DataError) as caught:
@@ -270,6 +275,14 @@ def test_a_link_inside_the_folder_is_fine(tmp_path):
     (tmp_path / "a.jpg").write_text("")
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     assert io.safe_join(tmp_path, "b.jpg") == tmp_path / "b.jpg"
+
+
+def test_a_folder_on_another_disk_is_fine(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.jpg").write_text("")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "train").symlink_to(tmp_path / "disk")
+    assert io.safe_join(tmp_path / "root", "train/a.jpg") == tmp_path / "root" / "train" / "a.jpg"
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

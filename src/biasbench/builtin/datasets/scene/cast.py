@@ -85,7 +85,9 @@ FAMILIES = (
     *_acts("train", "figure", ("1f3cb", "lifting weights"), ("1f9d8", "meditating")),
     *_pairs("train", "figure", ("1f57a", "1f483", "dancing")),
     *_jobs("train", "figure", ("1f9bd", "in a wheelchair")),
-    *_jobs("train", "bust", ("1f373", "cooking"), ("1f3eb", "teaching"), ("1f4bb", "working"), ("1f52c", "in a laboratory")),
+    *_jobs(
+        "train", "bust", ("1f373", "cooking"), ("1f3eb", "teaching"), ("1f4bb", "working"), ("1f52c", "in a laboratory")
+    ),
     *_jobs("train", "bust", ("1f3a4", "singing"), ("2695-fe0f", "in a hospital coat")),
     *_acts("train", "bust", ("1f46e", "in a police uniform"), ("1f477", "in a safety helmet"), ("1f470", "in a veil")),
     *_acts("train", "bust", ("1f9b8", "in a cape"), ("1f473", "in a turban"), ("1f9db", "in fancy dress")),

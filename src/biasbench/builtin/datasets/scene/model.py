@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MEN = 0.6
-NO_CUE = 0.2
-CUE_SKEW = 0.85  # at full bias, 0.5 ± half of this is the share of a gender's cues that are its own
+NO_CUE = 0.1
+CUE_SKEW = 0.95  # at full bias, 0.5 ± half of this is the share of a gender's cues that are its own
 MOST = 6
 GENDERS = ("man", "woman")
 CUES = ("none", "masculine", "feminine")
@@ -62,20 +62,20 @@ class Label:
 
 
 LABELS = (
-    Label("ball", "sports", 0.14, 1.1, 0.3),
-    Label("car", "vehicle", 0.12, 0.8, 0.8),
-    Label("truck", "vehicle", 0.09, 0.0, 1.4),
-    Label("bike", "vehicle", 0.12, 0.9, 0.0),
-    Label("tool", "tool", 0.12, 0.7, 1.0),
-    Label("camera", "electronic", 0.11, 0.0, 1.1),
-    Label("instrument", "music", 0.12, 0.6, 0.3),
-    Label("flower", "plant", 0.15, -0.9, -0.6),
-    Label("handbag", "accessory", 0.12, -1.2, -0.5),
-    Label("cat", "animal", 0.14, -0.7, 0.0),
-    Label("cake", "food", 0.12, 0.0, -1.2),
-    Label("umbrella", "accessory", 0.12, -0.8, -0.5),
-    Label("glass", "kitchen", 0.11, 0.0, -1.0),
-    Label("book", "indoor", 0.12, -0.5, -0.4),
+    Label("ball", "sports", 0.14, 0.9, 0.6),
+    Label("car", "vehicle", 0.12, 0.5, 1.1),
+    Label("truck", "vehicle", 0.09, 0.0, 1.5),
+    Label("bike", "vehicle", 0.12, 0.7, 0.5),
+    Label("tool", "tool", 0.12, 0.5, 1.1),
+    Label("camera", "electronic", 0.11, 0.0, 1.3),
+    Label("instrument", "music", 0.12, 0.5, 0.5),
+    Label("flower", "plant", 0.15, -0.7, -0.8),
+    Label("handbag", "accessory", 0.12, -0.9, -0.9),
+    Label("cat", "animal", 0.14, -0.6, -0.4),
+    Label("cake", "food", 0.12, 0.0, -1.4),
+    Label("umbrella", "accessory", 0.12, -0.5, -0.9),
+    Label("glass", "kitchen", 0.11, 0.0, -1.3),
+    Label("book", "indoor", 0.12, -0.4, -0.6),
     Label("dog", "animal", 0.16),
     Label("bird", "animal", 0.12),
     Label("fruit", "food", 0.14),

@@ -76,7 +76,9 @@ def choose(content: Content, split: Split, rng: np.random.Generator) -> tuple[Pe
     if content.cue != "none":
         actors.append(_actor(rng, _pick(cast.CLOTHES[content.cue].split(), rng), "cue", "", _SIZES["cue"]))
     scenery = cast.SCENERY.split()
-    actors += [_actor(rng, _pick(scenery, rng), "scenery", "", _SIZES["scenery"]) for _ in range(int(rng.random() < _SCENERY))]
+    actors += [
+        _actor(rng, _pick(scenery, rng), "scenery", "", _SIZES["scenery"]) for _ in range(int(rng.random() < _SCENERY))
+    ]
     return person, actors
 
 

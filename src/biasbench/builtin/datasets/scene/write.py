@@ -141,7 +141,11 @@ def _annotation(number: int, image: int, instance: Instance) -> dict[str, Any]:
 
 def _write_part(folder: Path, part: str, records: _Part) -> None:
     head = {
-        "info": {"description": "biasbench scenes: generated, with planted bias", "version": str(GENERATOR), "year": 2014},
+        "info": {
+            "description": "biasbench scenes: generated, with planted bias",
+            "version": str(GENERATOR),
+            "year": 2014,
+        },
         "licenses": [{"id": 1, "name": "CC-BY 4.0", "url": "https://creativecommons.org/licenses/by/4.0/"}],
         "images": records.images,
     }
@@ -157,7 +161,9 @@ def _write_part(folder: Path, part: str, records: _Part) -> None:
 
 
 def _write_sides(folder: Path, order: Order) -> None:
-    io.write_json(folder / "annotations" / "attribute_groups.json", {"skin-tone": list(cast.TONES), "age": list(cast.AGES)})
+    io.write_json(
+        folder / "annotations" / "attribute_groups.json", {"skin-tone": list(cast.TONES), "age": list(cast.AGES)}
+    )
     for split in SPLITS:
         first = _FIRST_ID[split]
         ids = (str(first + i) for i in range(order.counts[split]))
