@@ -15,11 +15,12 @@ SRC = Path(biasbench.__file__).parent
 FILES = sorted(SRC.rglob("*.py"))
 # Each module may import modules of its own or an earlier layer.
 LAYERS = (
-    ("__init__",), ("errors",), ("io", "rng"), ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
+    ("__init__",),
+    ("errors",), ("io", "rng"), ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("backbone", "datacheck", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
-    ("predict", "engine"), ("truth", "plan"), ("inputs", "measure", "benchmark", "cell"), ("child", "leaderboard"), ("executors",),
-    ("runner",), ("testing",), ("cli",), ("__main__",),
+    ("predict", "engine"), ("truth", "plan"), ("inputs", "measure", "benchmark", "cell"), ("child", "leaderboard"),
+    ("executors",), ("runner",), ("testing",), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 
@@ -97,7 +98,9 @@ def test_files_are_small() -> None:
     assert {n: c for n, c in lengths.items() if c > 400} == {}
 
 
-@pytest.mark.parametrize("module", ["biasbench", "biasbench.cli", "biasbench.leaderboard", "biasbench.store", "biasbench.plugins"])
+@pytest.mark.parametrize(
+    "module", ["biasbench", "biasbench.cli", "biasbench.leaderboard", "biasbench.store", "biasbench.plugins"]
+)
 def test_importing_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

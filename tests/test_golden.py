@@ -32,7 +32,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
 
 
-def run(capfd: Any, results: Path, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = (0, 1)) -> dict[str, Any]:
+def run(
+    capfd: Any, results: Path, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = (0, 1)
+) -> dict[str, Any]:
     command = ["run", "--dataset", SCENES, "--backbone", "tiny", "--plugin", str(HERE / "helpers" / "tiny.py"),
                "--profile", "smoke", "--set", "recipe.crop=40", "--set", "recipe.short_side=48",
                "--set", "recipe.stages.0.epochs=4", "--set", "recipe.stages.1.epochs=2",

@@ -89,7 +89,9 @@ def test_the_child_is_given_no_label_of_the_test_split(bench: Bench) -> None:
         assert list(pd.read_parquet(table).columns) == ["id", "path"]
 
 
-def test_a_killed_training_goes_on_with_the_same_bits(bench: Bench, plugins: Plugins, cache: Path, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_with_the_same_bits(
+    bench: Bench, plugins: Plugins, cache: Path, tmp_path: Path
+) -> None:
     marker = tmp_path / "marker"
     method = f"bomb(marker='{marker}', step=6)"  # steps 1-2 are the head's, 3-4, 5-6, 7-8 the epochs after it
     marker.touch()
@@ -103,9 +105,7 @@ def test_a_killed_training_goes_on_with_the_same_bits(bench: Bench, plugins: Plu
     assert straight.files(method) == bench.files(method)
 
 
-def test_fork_server_and_fresh_interpreter_agree_to_the_bit(
-    bench: Bench, plugins: Plugins, tmp_path: Path
-) -> None:
+def test_fork_server_and_fresh_interpreter_agree_to_the_bit(bench: Bench, plugins: Plugins, tmp_path: Path) -> None:
     bench.run("adv-conv5(warmup=1)")
     fresh = Bench(plugins, tmp_path / "other-cache", tmp_path / "fresh")
     fresh.run("adv-conv5(warmup=1)", start="spawn")

@@ -1,20 +1,20 @@
 """Benchmark files: a whole table as TOML.
 
-    name = "demo"
-    help = "What a newcomer runs first"
-    datasets = ["scenes"]
-    seeds = [0, 1]
-    profile = "short"
+name = "demo"
+help = "What a newcomer runs first"
+datasets = ["scenes"]
+seeds = [0, 1]
+profile = "short"
 
-    [recipe]                      # single fields replaced
-    crop = 96
+[recipe]                      # single fields replaced
+crop = 96
 
-    [[rows]]
-    method = "original"
+[[rows]]
+method = "original"
 
-    [[rows]]
-    method = "adv-conv5(weight=2.0)"
-    published = { f1 = 46.8 }     # figures to be read beside ours
+[[rows]]
+method = "adv-conv5(weight=2.0)"
+published = { f1 = 46.8 }     # figures to be read beside ours
 """
 
 from __future__ import annotations
@@ -89,14 +89,18 @@ def load_benchmark(path: Path) -> Benchmark:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=where, fix="Give the path of a TOML file") from error
+        raise UsageError(
+            f"cannot be read: {error.strerror}", where=where, fix="Give the path of a TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"is not TOML: {printable(error)}", where=where, fix="See docs/architecture.md") from error
     try:
         benchmark = Benchmark.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
-        raise UsageError(printable(problems, 1000), where=where, fix=f"Keys: {', '.join(Benchmark.model_fields)}") from None
+        raise UsageError(
+            printable(problems, 1000), where=where, fix=f"Keys: {', '.join(Benchmark.model_fields)}"
+        ) from None
     if len(set(benchmark.seeds)) < len(benchmark.seeds):
         raise UsageError("seeds: a seed is named twice", where=where, fix="Name each seed once")
     return benchmark

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from biasbench import io
@@ -22,8 +22,7 @@ from biasbench.errors import IntegrityError, StoreError, printable
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors, whole or not at all."""
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    with io.writing(path) as aside:
-        save_file(plain, aside)
+    io.write_bytes(path, save(plain))
 
 
 def load_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:

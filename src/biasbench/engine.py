@@ -207,7 +207,8 @@ class Trainer:
     def _adam(self, params: list[nn.Parameter], lr: float, stage: Stage) -> torch.optim.Adam:
         if not params:
             raise CellError("a stage or phase has nothing to train")
-        return torch.optim.Adam(params, lr=lr, weight_decay=stage.weight_decay)
+        fused = all(p.device.type in ("cpu", "cuda") for p in params)
+        return torch.optim.Adam(params, lr=lr, weight_decay=stage.weight_decay, fused=fused)
 
     def _stream(self, phase: Phase, stage: Stage, number: int) -> Stream:
         if phase.data != "train":

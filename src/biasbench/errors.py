@@ -87,11 +87,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def printable(text: object, limit: int = 300) -> str:
-    """`text` with control characters made visible: names from data never drive the terminal.
+    r"""`text` with control characters made visible: names from data never drive the terminal.
 
     Example:
-        >>> printable("a\\x1b[2Jb")
-        'a\\\\x1b[2Jb'
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -136,7 +136,7 @@ class FeatureBank:
         if not np.isfinite(array).all():
             raise CellError(f"the backbone's activation at {tap} is not finite on {split} images")
         with io.writing_folder(path) as aside:
-            np.save(aside / "data.npy", array, allow_pickle=False)
+            io.write_array(aside / "data.npy", array)
             meta = {"sha256": io.hash_file(aside / "data.npy"), "tap": tap, "split": split, "view": view.name}
             io.write_json(aside / "meta.json", {**meta, "parts": self.parts})
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from biasbench.data import Batch, Task
 from biasbench.errors import CellError
@@ -59,8 +58,9 @@ class MultiLabelHead(Head):
         return {"label": self.linear(embedding)}
 
     def loss(self, scores: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        assert batch.targets is not None and isinstance(self.class_weights, Tensor)
-        terms = F.binary_cross_entropy_with_logits(
+        assert batch.targets is not None
+        assert isinstance(self.class_weights, Tensor)
+        terms = functional.binary_cross_entropy_with_logits(
             scores["label"], batch.targets, weight=self.class_weights, reduction="none"
         )
         return terms.mean(1)
@@ -89,9 +89,10 @@ class MultiClassHead(Head):
         return {"label": self.linear(embedding)}
 
     def loss(self, scores: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        assert batch.targets is not None and isinstance(self.class_weights, Tensor)
+        assert batch.targets is not None
+        assert isinstance(self.class_weights, Tensor)
         weight = self.class_weights[batch.targets]  # [B]
-        losses = F.cross_entropy(scores["label"], batch.targets, reduction="none")
+        losses = functional.cross_entropy(scores["label"], batch.targets, reduction="none")
         return losses * weight / weight.mean()
 
     def decode(self, scores: Mapping[str, Tensor]) -> Tensor:
@@ -121,7 +122,7 @@ def class_weights(targets: Tensor, task: Task, num_labels: int) -> Tensor:
         >>> class_weights(torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]]), "multilabel", 2)
         tensor([3., 1.])
     """
-    hot = targets.float() if task == "multilabel" else F.one_hot(targets, num_labels).float()
+    hot = targets.float() if task == "multilabel" else functional.one_hot(targets, num_labels).float()
     positives = hot.sum(0)  # [K]
     if not (positives > 0).any():
         raise CellError("no training row carries any label")
@@ -129,11 +130,3 @@ def class_weights(targets: Tensor, task: Task, num_labels: int) -> Tensor:
     rarest = weights[positives > 0].max()
     # A label present in every row would weigh 0 and never be learnt against.
     return torch.where(positives > 0, weights, rarest).clamp(min=1 / max(1, len(hot)))
-
-
-def as_targets(batch: Batch, task: Task) -> Batch:
-    """`batch` with targets in the dtype its head expects."""
-    if batch.targets is None:
-        return batch
-    dtype = torch.float32 if task == "multilabel" else torch.int64
-    return replace(batch, targets=batch.targets.to(dtype))

@@ -15,7 +15,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,14 @@ def read_json(path: Path) -> Any:
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a `.npy` file, whole or not at all."""
     with writing(path) as aside, open(aside, "xb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        np.save(_Plain(file), np.ascontiguousarray(array), allow_pickle=False)
+
+
+class _Plain:
+    """Only `write`: numpy then writes through it, and a full disk keeps its error number."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
 
 
 def read_array(path: Path, sha256: str | None = None) -> NDArray[Any]:

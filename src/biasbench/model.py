@@ -107,14 +107,15 @@ def choose_device(wanted: str) -> str:
         'cpu'
     """
     kind, _, number = wanted.partition(":")
-    if kind == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if wanted == "auto":
+        return found[0]
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"unknown device {printable(wanted)!r}", fix="Use auto, cpu, cuda, cuda:N or mps")
-    count = torch.cuda.device_count() if kind == "cuda" else 1
-    there = kind == "cpu" or (kind == "cuda" and int(number or 0) < count) or torch.backends.mps.is_available()
-    if not there:
-        raise UsageError(f"this machine has no device {wanted!r}", fix="Use --device auto or cpu")
+    if kind not in found or int(number or 0) >= max(1, torch.cuda.device_count()):
+        raise UsageError(
+            f"there is no device {wanted!r} here", fix=f"Found: {', '.join(found)}. See 'biasbench doctor'"
+        )
     return wanted
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from biasbench.data import SPLITS
 from biasbench.environment import environment
-from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, BiasBenchError, IntegrityError, StoreError
+from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
 from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
 from biasbench.inputs import Inputs
 from biasbench.job import CellJob, ImagesJob, Job, MeasureJob, WeightsInput
@@ -160,6 +160,8 @@ class Runner:
         if kind in ("done", "error", "died"):
             del self.active[name]
             reason = None
+            if kind == "error" and event["exit_code"] == EXIT_STORE:
+                raise StoreError(event["message"])  # every other cell would meet the same
             if kind == "error":
                 reason = event["message"] + (f" (log: {event['log']})" if event.get("bug") else "")
             elif kind == "died":

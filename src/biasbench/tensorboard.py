@@ -20,8 +20,8 @@ def write_events(folder: Path, log: Iterable[Mapping[str, Any]]) -> None:
     """Write every number of an epoch log as a scalar; the step is the epoch's place in the log."""
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         for step, record in enumerate(log, start=1):
             for name, value in record.items():
                 if isinstance(value, (int, float)) and name not in ("stage", "epoch", "epochs"):
-                    writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                    writer.add_scalar(name, value, step)

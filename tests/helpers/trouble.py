@@ -83,6 +83,7 @@ class Plain(Dataset):
 
     @classmethod
     def home(cls, cache: Path, options: Mapping[str, Any]) -> Path:
+        assert not options
         return cache / "plain"
 
     def prepare(self, progress: Any = None) -> None:

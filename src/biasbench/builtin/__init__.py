@@ -9,6 +9,7 @@ _HERE = "biasbench.builtin"
 
 @hookimpl
 def biasbench_datasets() -> list[Entry]:
+    """Our data sets."""
     return [
         Entry("coco", f"{_HERE}.datasets.coco:Coco", "COCO objects, gender from captions (Wang et al. 2019)"),
         Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
@@ -17,11 +18,13 @@ def biasbench_datasets() -> list[Entry]:
 
 @hookimpl
 def biasbench_backbones() -> list[Entry]:
+    """Our backbones."""
     return [Entry("timm", f"{_HERE}.backbones.timm:TimmBackbone", "any timm model, by its timm name", any_name=True)]
 
 
 @hookimpl
 def biasbench_methods() -> list[Entry]:
+    """Our mitigation methods."""
     adversary = f"{_HERE}.methods.adversary:Adversary"
     blackout = f"{_HERE}.methods.redact:Blackout"
     alpha = f"{_HERE}.methods.resample:Alpha"
@@ -41,6 +44,7 @@ def biasbench_methods() -> list[Entry]:
 
 @hookimpl
 def biasbench_metrics() -> list[Entry]:
+    """Our metrics."""
     return [
         Entry("accuracy", f"{_HERE}.metrics.accuracy:Accuracy", "mAP and macro F1"),
         Entry("leakage", f"{_HERE}.metrics.leakage:Leakage", "dataset and model leakage, bias amplification"),

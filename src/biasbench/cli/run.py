@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from biasbench.plugins import Plugins
 
 PROFILES = ("paper", "short", "smoke")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -35,7 +35,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     "--seed", "-s", "seeds", multiple=True, type=click.IntRange(min=0), metavar="INT", help="Random seed.  [default: 0]"
 )
 @click.option("--profile", type=Choice(PROFILES), help="Training recipe.  [default: short]")
-@click.option("--device", type=Choice(DEVICES), default="auto", help="Where to compute.")
+@click.option("--device", metavar="DEVICE", default="auto", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--precision", type=Choice(PRECISIONS), help="Arithmetic of the model.  [default: fp32]")
 @results_option
 @data_root_option
@@ -58,7 +58,7 @@ def run_command(
     data_roots: tuple[Path, ...],
     dry_run: bool,
     plugin_files: tuple[Path, ...],
-    jobs: int,
+    jobs: int | None,
     tensorboard: bool,
     as_json: bool,
     quiet: bool,
@@ -75,6 +75,7 @@ def run_command(
     """
     from biasbench.cli.progress import Counter, RunProgress
     from biasbench.config import load_settings
+    from biasbench.model import choose_device
     from biasbench.plan import make_plan
     from biasbench.plugins import load_plugins
 
@@ -83,14 +84,16 @@ def run_command(
     requests = asked_for(benchmark, asked)
     chosen = choose_device(device)
     with Counter("reading data", quiet=quiet) as progress:
-        cells = make_plan(requests, plugins, settings, device=chosen, progress=progress)
+        kind = chosen.partition(":")[0]
+        cells = make_plan(requests, plugins, settings, device=kind, progress=progress)
     if dry_run:
         from biasbench.cli.dryrun import show_plan
 
         show_plan(cells, settings.results, as_json=as_json)
         return 0
     with RunProgress.choose(quiet=quiet) as shown:
-        code = carry_out(cells, settings, plugins, shown, device=chosen, jobs=jobs, tensorboard=tensorboard)
+        at_once = jobs or cells_at_a_time(cells, chosen)
+        code = carry_out(cells, settings, plugins, shown, device=chosen, jobs=at_once, tensorboard=tensorboard)
     report(cells, settings, plugins, shown, code, as_json=as_json, quiet=quiet)
     return code
 
@@ -166,23 +169,13 @@ def literal(value: str) -> Any:
         return value
 
 
-def choose_device(name: str) -> str:
-    """`auto` as the best device there is; a device that is not there is refused.
-
-    Raises:
-        UsageError: When this machine or this build of torch does not have the device.
-    """
-    import torch
-
-    from biasbench.errors import UsageError
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, found in there.items() if found)
-    if not there[name]:
-        found = ", ".join(device for device, yes in there.items() if yes)
-        raise UsageError(f"there is no device {name!r} here", fix=f"Found: {found}. See 'biasbench doctor'")
-    return name
+def cells_at_a_time(cells: Sequence[Cell], device: str) -> int:
+    """As many cells as the processor has cores for, four at most; one on an accelerator."""
+    if device != "cpu" or not cells:
+        return 1
+    threads = max(cell.spec.recipe.threads for cell in cells)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // threads))
 
 
 def carry_out(

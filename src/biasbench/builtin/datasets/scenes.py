@@ -10,16 +10,18 @@ generative model and what follows from it exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from biasbench import Progress, UsageError, io
+from biasbench import DataError, Progress, UsageError, io, printable
 from biasbench.builtin.datasets.coco import Coco
-from biasbench.builtin.datasets.scene import cast, sprites
+from biasbench.builtin.datasets.scene import cast
 from biasbench.builtin.datasets.scene.model import Model
-from biasbench.builtin.datasets.scene.write import GENERATOR, Order, write
+from biasbench.builtin.datasets.scene.write import Order, write
 
 _SMALLEST, _LARGEST = 32, 1024
+_TRUTH = "annotations/truth.json"
 
 
 class Scenes(Coco):
@@ -82,23 +84,42 @@ class Scenes(Coco):
     def home(cls, cache: Path, options: Mapping[str, Any]) -> Path:
         """A folder named after everything that the scenes depend on."""
         order = cls(Path(), cache, **options).order
-        what = [GENERATOR, sprites.version(), order.model.bias, order.model.label_noise, order.size, order.seed]
-        counts = [order.counts[split] for split in sorted(order.counts)]
-        return cache / "scenes" / io.hash_bytes(io.canonical_json([what, counts]).encode())[:16]
+        return cache / "scenes" / io.hash_bytes(io.canonical_json(order.made_with()).encode())[:16]
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        return (folder / _TRUTH).exists()
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Generate the scenes unless they are there, then index them."""
-        if not (self.root / "annotations" / "truth.json").exists():
+        """Generate the scenes unless they are there, then index them.
+
+        Raises:
+            DataError: When the folder holds scenes of other options, or a drawing is missing.
+            StoreError: When the folder cannot be written.
+        """
+        if not self.recognises(self.root):
             with io.writing_folder(self.root) as aside:
                 write(aside, self.order, progress)
             progress = None  # the index takes no time to speak of
+        made, wanted = self._truth["made with"], self.order.made_with()
+        if made != wanted:
+            differ = ", ".join(f"{k}={made.get(k)!r}, not {v!r}" for k, v in wanted.items() if made.get(k) != v)
+            raise DataError(
+                f"the scenes here were made with {printable(differ)}",
+                where=printable(self.root),
+                fix="Delete the folder",
+            )
         super().prepare(progress)
 
-    def truth(self) -> Mapping[str, Any]:
-        """The generator's model, planted and realised shares, and the Bayes-optimal leakage."""
-        self.prepare()
-        found: Mapping[str, Any] = io.read_json(self.root / "annotations" / "truth.json")
+    @cached_property
+    def _truth(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = io.read_json(self.root / _TRUTH)
         return found
+
+    def truth(self) -> Mapping[str, Any]:
+        """What `truth.json` says: the model, planted and realised shares, the Bayes-optimal leakage."""
+        self.prepare()
+        return self._truth
 
     def notes(self) -> Mapping[str, Any]:
         truth = self.truth()

@@ -44,7 +44,8 @@ def _ramp(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Pixels:
-    return np.clip(_ramp(rng, size) / 1.4 + 0.5, 0, 1)
+    out: Pixels = np.clip(_ramp(rng, size) / 1.4 + 0.5, 0, 1)
+    return out
 
 
 def _waves(ramp: Pixels, rng: np.random.Generator) -> Pixels:
@@ -78,7 +79,7 @@ def _dots(rng: np.random.Generator, size: int) -> Pixels:
 def _blobs(rng: np.random.Generator, size: int) -> Pixels:
     """Smooth noise at a random scale; half of the time cut to islands."""
     coarse = rng.random((int(rng.integers(3, 12)),) * 2, np.float32)
-    image = Image.fromarray(coarse, mode=None).resize((size, size), Image.Resampling.BICUBIC)
+    image = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
     smooth = np.asarray(image)
     out: Pixels = np.clip((smooth - 0.5) * 14 + 0.5, 0, 1) if rng.random() < 0.5 else np.clip(smooth, 0, 1)
     return out
@@ -99,7 +100,7 @@ def _horizon(rng: np.random.Generator, size: int) -> Pixels:
 def _plaster(rng: np.random.Generator, size: int) -> Pixels:
     """Fine noise over smooth noise."""
     fine = rng.random((size // 2, size // 2), np.float32)
-    image = Image.fromarray(fine, mode=None).resize((size, size), Image.Resampling.BILINEAR)
+    image = Image.fromarray(fine).resize((size, size), Image.Resampling.BILINEAR)
     out: Pixels = 0.35 * np.asarray(image) + 0.65 * _blobs(rng, size)
     return out
 

@@ -90,8 +90,8 @@ def _others(gender: str, split: Split, rng: np.random.Generator) -> list[Actor]:
         out.append(_actor(rng, family.stem(gender, tone), "companion", "person", _SIZES["bystander"]))
     passers = cast.bystanders(split)
     if rng.random() < _BYSTANDERS:
-        for _ in range(rng.integers(1, 3)):
-            out.append(_actor(rng, _pick(passers, rng), "bystander", "person", _SIZES["bystander"]))
+        size, count = _SIZES["bystander"], rng.integers(1, 3)
+        out += [_actor(rng, _pick(passers, rng), "bystander", "person", size) for _ in range(count)]
     if rng.random() < _CROWD:
         size = _SIZES["crowd"]
         out += [_actor(rng, _pick(passers, rng), "crowd", "person", size) for _ in range(rng.integers(5, 11))]

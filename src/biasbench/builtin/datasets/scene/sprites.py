@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def version() -> str:
     return metadata.version(_PACKAGE)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(stem: str) -> Image.Image:
     """A drawing as RGBA, cut to what is not transparent.
 
@@ -105,7 +105,7 @@ def _colour_matrix(hue: float, saturation: float, brightness: float) -> tuple[fl
     return tuple(float(v) for v in rows.ravel())
 
 
-@lru_cache(maxsize=None)
+@cache
 def face(stem: str, head: tuple[int, int, int, int] | None = None) -> Box:
     """Where the face is in `sprite(stem)`, in pixels: `head` (untrimmed), else the topmost patch of skin."""
     left, top, right, bottom = _extent(stem)
@@ -119,7 +119,7 @@ def face(stem: str, head: tuple[int, int, int, int] | None = None) -> Box:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _untrimmed(stem: str) -> Image.Image:
     path = folder() / f"{stem}.png"
     try:
@@ -131,7 +131,7 @@ def _untrimmed(stem: str) -> Image.Image:
         ) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _extent(stem: str) -> tuple[int, int, int, int]:
     box = _untrimmed(stem).getchannel("A").getbbox()
     assert box is not None, f"{stem} is empty"

