@@ -29,9 +29,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Regenerates the texts that tests compare: --help pages and lists.
+# Regenerates the page that a test compares: every --help text.
 docs: $(READY)
-	$(BIN)/python docs/generate.py
+	$(BIN)/python scripts/cli_docs.py
 
 clean:
 	rm -rf $(VENV) demo-results

@@ -19,7 +19,14 @@ from biasbench.store import Store
 pytestmark = pytest.mark.torch
 HELPERS = Path(__file__).parent / "helpers"
 FILES = (HELPERS / "tiny.py", HELPERS / "trouble.py")
-TRAINING = {"stages.0.epochs": 1, "stages.1.epochs": 3, "stages.1.max_steps": 2, "crop": 32, "short_side": 32}
+TRAINING = {
+    "stages.0.epochs": 1,
+    "stages.1.epochs": 3,
+    "stages.1.max_steps": 2,
+    "crop": 32,
+    "short_side": 32,
+    "select": "last",
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,8 @@ def test_fork_server_and_fresh_interpreter_agree_to_the_bit(bench: Bench, plugin
 
 def test_failures_are_rows_and_stop_nobody(bench: Bench) -> None:
     methods = ("nan", "crash", "shuffler", "abstain", "blackout-segm", "original")
-    assert bench.run(*methods) == Summary(ok=1, failed=4, na=1)
+    summary = bench.run(*methods)
+    assert summary == Summary(ok=1, failed=4, na=1), bench.records()
     found = bench.records()
     assert found["original"]["status"] == "ok"
     assert {m: found[m]["status"] for m in methods[:4]} == dict.fromkeys(methods[:4], "failed")
@@ -160,7 +168,7 @@ def test_keys_change_with_every_input_and_with_nothing_else(bench: Bench) -> Non
         *({"overrides": TRAINING | {field: value}} for field, value in {
             "crop": 24, "short_side": 40, "stages.0.lr": 1e-2, "stages.0.epochs": 2, "stages.1.batch_size": 8,
             "stages.1.weight_decay": 0.0, "stages.1.norm": "batch", "stages.1.train": "all", "stages.1.max_steps": 1,
-            "select": "last", "class_weights": False, "pixels": "native", "train_views": "fresh", "cache": False,
+            "select": "best", "class_weights": False, "pixels": "native", "train_views": "fresh", "cache": False,
             "views": 2, "embeddings": True, "threads": 2, "channels_last": False, "micro_batch": 4, "eval_batch": 32,
             "limit": 12,
         }.items()),

@@ -56,6 +56,7 @@ def unflatten(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `flatten` (tuples come back as lists).
 
     Example:
+        >>> import torch
         >>> store: dict[str, Tensor] = {}
         >>> unflatten(flatten("x", {0: torch.ones(1), "lr": [1e-3]}, store), store)
         {0: tensor([1.]), 'lr': [0.001]}

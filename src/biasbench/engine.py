@@ -172,7 +172,7 @@ class Trainer:
         resumed = saved is not None and self.progress.stage == position
         if resumed and self.progress.epoch:
             for name, state in saved["optimisers"].items():
-                optimisers[name].load_state_dict(state)
+                restore(optimisers[name], state)
             for name, cursor in saved["cursors"].items():
                 streams[name].cursor = cursor
         step = _Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
@@ -276,6 +276,19 @@ class Trainer:
         }
         means = {name: torch.cat(values).nanmean().item() for name, values in seen.items()}
         return result, {f"val_{k}": v for k, v in means.items() if math.isfinite(v)}
+
+
+def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state in the memory format of its parameters.
+
+    The fused kernels read parameters and moments side by side in memory; moments that come
+    back from a file in another format would be paired with the wrong weights.
+    """
+    optimiser.load_state_dict(state)
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def chunks(count: int, size: int) -> list[IntArray]:

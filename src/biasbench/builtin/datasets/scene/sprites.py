@@ -67,7 +67,7 @@ def cut(stem: str, side: float, turn: float, flip: bool, colour: tuple[float, fl
 
     Example:
         >>> cut("1f415", 36, 0, False, (0.0, 1.0, 1.0)).size
-        (34, 36)
+        (36, 34)
     """
     drawing = sprite(stem)
     scale = side / max(drawing.size)
