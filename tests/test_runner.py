@@ -161,7 +161,7 @@ def test_two_heads_or_samplers_are_refused_while_planning(bench: Bench) -> None:
 
 def test_keys_change_with_every_input_and_with_nothing_else(bench: Bench) -> None:
     base = bench.plan("adv-conv5")[0]
-    same = ["adv(at='conv5')", " adv-conv5 ", "adv-conv5(weight=0.5)", "original+adv-conv5"]
+    same = ["adv(at='conv5')", " adv-conv5 ", "adv-conv5(weight=2.0)", "original+adv-conv5"]
     assert {bench.plan(m)[0].key for m in same} == {base.key}
     changes: list[dict[str, Any]] = [
         {"seeds": (1,)}, {"precision": "bf16"}, {"backbones": ["tiny(width=4)"]},

@@ -46,7 +46,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 )  # fmt: skip
 @plugin_option
 @click.option("--weights", metavar="SOURCE", help="Starting weights: auto, random, a named source, or a file.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Cells at a time.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Cells at a time.  [default: by cores, at most 4]"
+)
 @click.option("--protocol", metavar="NAME", help="Measuring protocol.  [default: the profile's]")
 @click.option("--tensorboard", is_flag=True, help="Write event files beside each training's log.")
 @json_option

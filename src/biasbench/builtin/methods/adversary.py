@@ -41,7 +41,8 @@ class Adversary(Method):
     Args:
         at: The tap; any but `image`.
         attribute: The protected attribute; `a*b` for an intersection.
-        weight: Strength of the pull away from the attribute (the paper's lambda).
+        weight: Strength of the pull away from the attribute (the paper's lambda; 2 is the
+            released value for COCO).
         update: `"alternate"` or `"reversal"`.
         warmup: Steps of the adversary alone before the task starts.
         repeat: Adversary steps per task step.
@@ -67,7 +68,7 @@ class Adversary(Method):
         self,
         at: str = "conv5",
         attribute: str | None = None,
-        weight: float = 0.5,
+        weight: float = 2.0,
         update: Literal["alternate", "reversal"] = "alternate",
         warmup: int = 60,
         repeat: int = 2,
