@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from biasbench.config import Settings
-from biasbench.errors import UsageError
+from biasbench.errors import DataError, UsageError
 from biasbench.plan import Cell, Request, make_plan
 from biasbench.plugins import Plugins, load_plugins
 from biasbench.runner import Runner, Summary
@@ -178,3 +178,57 @@ def test_keys_change_with_every_input_and_with_nothing_else(bench: Bench) -> Non
     assert len({base.key, *keys}) == 1 + len(keys)
     assert len(keys) >= 25
     assert bench.plan("adv-conv5", protocol="wang2019")[0].key == base.key  # measuring never retrains
+
+
+def test_an_intersection_is_an_attribute_like_any(bench: Bench) -> None:
+    method = "adv-conv5(attribute='gender*gender', warmup=1)"
+    assert bench.run(method, "original") == Summary(ok=2)
+    manifest = bench.store.manifest(bench.store.run(bench.records()[method]["key"]))
+    assert manifest["groups"]["gender*gender"] == ["man*man", "man*woman", "woman*man", "woman*woman"]
+    with pytest.raises(DataError, match="no protected attribute 'age'"):
+        bench.plan("adv-conv5(attribute='gender*age')")
+
+
+def test_the_paper_profile_stores_five_views_and_moves_frozen_statistics(bench: Bench) -> None:
+    few = {"stages.0.epochs": 1, "stages.1.epochs": 1, "threads": 1, "crop": 24, "short_side": 32}
+    assert bench.run("original", profile="paper", overrides=few, weights="random") == Summary(ok=1)
+    (record,) = bench.store.records()
+    run = bench.store.run(record["key"])
+    assert {p.name for p in (run / "predictions").iterdir()} == {
+        "train", "val", "test", *(f"train@{v}" for v in range(5)),
+    }  # fmt: skip
+    assert record["values"]["lambda_m"]["n"] == 5
+    assert record["protocol"] == "wang2019"
+
+
+def test_two_runners_share_a_store(bench: Bench, cache: Path, tmp_path: Path) -> None:
+    import json
+    import os
+    import subprocess
+    import sys
+
+    bench.run("original")  # data, pictures and activations are there
+    command = [sys.executable, "-m", "biasbench", "run", "-d", "plain", "-b", "tiny", "--profile", "smoke", "--json"]
+    for field, value in TRAINING.items():
+        command += ["--set", f"recipe.{field}={value}"]
+    for file in FILES:
+        command += ["--plugin", str(file)]
+    methods = ("adv-conv5(warmup=1)", "alpha-3", "alpha-2")
+    for method in methods:
+        command += ["-m", method]
+    shared = tmp_path / "shared"
+    environ = {**os.environ, "BIASBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    runners = [
+        subprocess.Popen([*command, "--results", str(shared)], env=environ, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [json.loads(r.communicate(timeout=120)[0]) for r in runners]
+    assert [r.returncode for r in runners] == [0, 0]
+    assert [s["exit_code"] for s in said] == [0, 0]
+    store = Store(shared)
+    assert {r["method"]: r["status"] for r in store.records()} == dict.fromkeys(methods, "ok")
+    assert len(store.runs()) == 3
+    for key in store.runs():
+        store.verify(store.run(key))
+    trained = list((shared / "trainings").iterdir())
+    assert len(trained) == 4  # three methods and the plain run that adv starts from

@@ -247,8 +247,9 @@ def targets(table: pd.DataFrame) -> NDArray[Any]:
 def attribute(table: pd.DataFrame, name: str) -> IntArray:
     """[N] int64 codes of a protected attribute; `a*b` is the intersection of two.
 
-    An intersection needs the number of groups of each factor, taken as the largest code
-    seen plus one; -1 in either factor is -1.
+    Plans derive a column for every intersection they use. Without one, the number of
+    groups of each factor is taken as the largest code seen plus one; -1 in either factor
+    is -1.
 
     Raises:
         DataError: When the table has no such attribute.
@@ -257,7 +258,7 @@ def attribute(table: pd.DataFrame, name: str) -> IntArray:
         >>> attribute(pd.DataFrame({"attribute/gender": [0, 1, -1]}), "gender")
         array([ 0,  1, -1])
     """
-    parts = name.split("*")
+    parts = name.split("*") if f"attribute/{name}" not in table else [name]
     codes = _codes(table, parts[0])
     for part in parts[1:]:
         other = _codes(table, part)

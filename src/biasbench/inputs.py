@@ -30,10 +30,11 @@ class Inputs:
         data, recipe, pipeline = cell.data, cell.spec.recipe, cell.spec.method.build()
         regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
         identity = io.hash_bytes(f"{data.fingerprint} {data.region_digest(regions) if regions else ''}".encode())
-        name = f"{identity} {recipe.short_side} {recipe.pixels}"
+        columns = ",".join(data.tables["train"].columns)  # derived attributes come and go
+        name = f"{identity} {columns} {recipe.short_side} {recipe.pixels}"
         if name in self._made:
             return self._made[name]
-        folder = self.store.work("inputs", identity[:20])
+        folder = self.store.work("inputs", io.hash_bytes(f"{identity} {columns}".encode())[:20])
         tables, region_files = {}, {}
         stores: dict[str, Path | None] = {}
         for split in SPLITS:
@@ -56,7 +57,7 @@ class Inputs:
             stores=stores,
             task=dataset.task,
             label_names=dataset.label_names,
-            groups={n: len(g) for n, g in dataset.attribute_names.items()},
+            groups={n: len(g) for n, g in data.groups.items()},
             identity=identity,
         )
         return self._made[name]

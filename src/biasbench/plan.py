@@ -91,6 +91,28 @@ class Data:
             tables[split] = table
         return tables
 
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group names of every protected attribute, derived ones included."""
+        return {name: tuple(groups) for name, groups in self.dataset.attribute_names.items()}
+
+    def derive(self, name: str) -> None:
+        """Add the intersection `a*b` to the tables as an attribute of its own.
+
+        Raises:
+            DataError: When a factor is unknown.
+        """
+        if name in self.groups or "*" not in name:
+            return
+        factors = name.split("*")
+        for table in self.tables.values():
+            codes, known = np.zeros(len(table), np.int64), np.ones(len(table), bool)
+            for factor in factors:
+                found = attribute(table, factor)
+                codes, known = codes * len(self.groups[factor]) + found, known & (found >= 0)
+            table[f"attribute/{name}"] = np.where(known, codes, -1)
+        self.groups[name] = tuple("*".join(g) for g in product(*(self.groups[f] for f in factors)))
+
     def region(self, split: Split, name: str) -> pd.DataFrame:
         """A region's geometry for the split's rows."""
         frame = self.dataset.region(split, name)
@@ -303,7 +325,9 @@ class _Planner:
             raise UsageError(f"recipe.crop = {side['crop']} is larger than recipe.short_side = {side['short_side']}")
         recipe = recipe.model_copy(update=side)
         attributes = tuple(request.attributes) or (dataset.primary_attribute,)
-        for name in attributes:
+        used = [p.options["attribute"] for p in resolved.parts if p.options.get("attribute")]
+        for name in (*attributes, *used):
+            data.derive(name)
             attribute(data.tables["train"], name)  # raises for an unknown one
         metrics = tuple(request.metrics) or tuple(self.plugins.metrics.offers)
         text = canonical(component.name, options)
@@ -355,7 +379,7 @@ class _Planner:
         for stage in recipe.stages:
             if stage.train not in ("head", "all") and stage.train not in outline.taps:
                 return f"n/a: {name} has no {stage.train} to train"
-        groups = {n: len(g) for n, g in dataset.attribute_names.items()}
+        groups = {n: len(g) for n, g in data.groups.items()}
         ones = torch.ones(len(dataset.label_names))
         assert recipe.crop is not None
         info = BuildInfo(outline, dataset.task, dataset.label_names, groups, recipe.crop, ones)

@@ -354,7 +354,7 @@ class Runner:
             "spec": cell.spec.describe() | {"dataset": cell.data.typed, "backbone": cell.typed_backbone},
             "task": dataset.task,
             "label_names": list(dataset.label_names),
-            "groups": {n: list(g) for n, g in dataset.attribute_names.items()},
+            "groups": {n: list(g) for n, g in cell.data.groups.items()},
             "attribute": cell.attributes[0],
             "flags": cell.flags,
             "environment": environment(),

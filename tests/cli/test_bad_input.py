@@ -105,7 +105,7 @@ def test_an_image_without_a_caption_is_dropped_and_counted(cli: Any, coco_folder
 
 def test_an_image_that_is_no_image(run: Any, cli: Any, coco_folder: Any) -> None:
     root = coco_folder()
-    picture = sorted((root / "train2014").iterdir())[0]
+    picture = min((root / "train2014").iterdir())
     picture.write_text("<html>404 Not Found</html>")
     said = run("--dataset", "coco", "--data-root", root)
     assert said.code == 1  # found by the cell that reads the pixels
