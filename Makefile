@@ -15,7 +15,7 @@ test: $(READY)
 
 # Lint, types, the tests that need no torch, and one tiny cell: under 90 seconds.
 quick: $(READY) lint types
-	$(BIN)/pytest -m "not torch and not slow" -q
+	$(BIN)/pytest -m "not torch" -q
 	$(BIN)/pytest -q tests/test_golden.py -k one_cell
 
 # Four methods, two seeds, a tiny backbone, end to end, compared with recorded figures.

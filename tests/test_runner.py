@@ -85,6 +85,7 @@ def test_a_finished_cell_is_never_computed_twice(bench: Bench) -> None:
     assert bench.run("original", "adv-conv5(warmup=1)") == Summary(ok=2, cached=1)
     started = [e["label"] for e in bench.events if e["event"] == "cell" and e["state"] == "start"]
     assert started == ["plain/tiny/adv-conv5(warmup=1)/seed=0"]
+    assert not [e for e in bench.events if e["event"] == "job" and e["name"].startswith("images")]
     assert bench.files("original") == before
 
 

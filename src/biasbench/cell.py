@@ -151,10 +151,13 @@ class Cell:
         assert recipe.crop is not None
         assert recipe.short_side is not None
         inputs = {}
+        self.pixel_hashes: dict[str, str] = {}  # of the decoded pictures, for the manifest
         for split in SPLITS:
             folder = data.stores[split]
             regions = {name: pd.read_parquet(path) for name, path in data.regions[split].items()}
             store = ImageStore.open(folder) if folder is not None else None
+            if store is not None:
+                self.pixel_hashes[split] = store.content
             inputs[split] = SplitInput(self.tables[split], regions, store, data.root)
         return Loader(
             inputs,
@@ -263,6 +266,7 @@ class Cell:
             "epochs": len(progress.log),
             "rows": len(self.rows),
             "starts": self._starts(),
+            "pixels": self.pixel_hashes,
             "seconds": round(time.time() - began, 1),
         }
         return folder

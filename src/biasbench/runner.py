@@ -13,6 +13,7 @@ from biasbench.data import SPLITS
 from biasbench.environment import environment
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
 from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
+from biasbench.images import ImageStore
 from biasbench.inputs import Inputs
 from biasbench.job import CellJob, ImagesJob, Job, MeasureJob, WeightsInput
 from biasbench.plan import Cell
@@ -281,7 +282,7 @@ class Runner:
         if cell.spec.recipe.pixels == "native":
             return set()
         data = self.inputs.of(cell)
-        if all(folder is not None and (folder / "meta.json").exists() for folder in data.stores.values()):
+        if all(folder is not None and ImageStore.exists(folder) for folder in data.stores.values()):
             return set()
         name = f"images-{data.identity[:16]}-{cell.spec.recipe.short_side}"
         short_side = cell.spec.recipe.short_side

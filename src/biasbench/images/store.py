@@ -103,6 +103,11 @@ class ImageStore:
             raise io.unwritable(folder, error) from error
         return cls.open(folder)
 
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a store was built in `folder` (not whether its bytes are good)."""
+        return (folder / "store.json").exists()
+
     @classmethod
     def open(cls, folder: Path) -> ImageStore:
         """Open a finished store.
