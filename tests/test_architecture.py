@@ -19,8 +19,8 @@ LAYERS = (
     ("errors",), ("io", "rng"), ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("backbone", "datacheck", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
-    ("predict", "engine"), ("truth", "plan"), ("inputs", "measure", "benchmark", "cell"), ("child", "leaderboard"),
-    ("executors",), ("runner",), ("testing",), ("cli",), ("__main__",),
+    ("steps",), ("predict", "engine"), ("truth", "plan"), ("inputs", "measure", "benchmark", "cell"),
+    ("child", "leaderboard"), ("executors",), ("runner",), ("testing",), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
+from biasbench.checkpoint import load_tensors
 from biasbench.config import Settings
 from biasbench.errors import DataError, UsageError
 from biasbench.plan import Cell, Request, make_plan
@@ -179,6 +181,21 @@ def test_keys_change_with_every_input_and_with_nothing_else(bench: Bench) -> Non
     assert len({base.key, *keys}) == 1 + len(keys)
     assert len(keys) >= 25
     assert bench.plan("adv-conv5", protocol="wang2019")[0].key == base.key  # measuring never retrains
+
+
+def test_an_adversary_never_pulls_on_a_frozen_layer(bench: Bench) -> None:
+    assert bench.run("adv-conv4(warmup=1)", "adv-conv5(warmup=1)") == Summary(ok=2)
+    found = bench.records()
+    assert "trains from conv4" in found["adv-conv4(warmup=1)"]["flags"]
+    assert not [f for f in found["adv-conv5(warmup=1)"]["flags"] if f.startswith("trains from")]
+    weights = {}
+    for method in found:
+        manifest = bench.store.manifest(bench.store.run(found[method]["key"]))
+        training = bench.store.training(manifest["spec"]["training_key"])
+        weights[method] = load_tensors(training / "weights.safetensors")
+    one, other = (weights[m] for m in ("adv-conv4(warmup=1)", "adv-conv5(warmup=1)"))
+    moved = {n.split(".")[2] for n in one if n.startswith("backbone.") and not torch.equal(one[n], other[n])}
+    assert moved == {"conv4", "conv5", "embedding"}  # conv3 is frozen in both
 
 
 def test_an_intersection_is_an_attribute_like_any(bench: Bench) -> None:

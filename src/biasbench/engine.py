@@ -22,12 +22,13 @@ from biasbench.checkpoint import Checkpoints
 from biasbench.data import IntArray, Task
 from biasbench.errors import CellError
 from biasbench.features import View, fits
-from biasbench.method import Activations, Phase, overrides
-from biasbench.model import Device, Model, norms_held
+from biasbench.method import Phase, overrides
+from biasbench.model import Device, Model
 from biasbench.recipe import Recipe, Stage
 from biasbench.rng import Part, seed_for
 from biasbench.scoring import macro_f1, mean_average_precision
 from biasbench.source import CENTRE, Source
+from biasbench.steps import Steps
 from biasbench.streams import Stream, epoch_batches
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -50,6 +51,13 @@ class Progress:
     best: dict[str, Any] = field(default_factory=dict)
 
 
+def trained_from(model: Model, stage: Stage) -> str:
+    """What a stage trains: as the recipe says, or from the first layer that the method is to move."""
+    if not stage.method or stage.train in ("head", "all"):
+        return stage.train
+    return min((stage.train, *model.method.moves), key=model.backbone.taps.index)
+
+
 def start_tap(model: Model, stage: Stage, recipe: Recipe, rows: Mapping[str, int]) -> str:
     """The tap from which a stage's forward passes start: the last one that nothing before it can change.
 
@@ -64,7 +72,7 @@ def start_tap(model: Model, stage: Stage, recipe: Recipe, rows: Mapping[str, int
         return "image"
     if overrides(method, "prepare") or method.masks or not getattr(model.backbone, "resumable", True):
         return "image"
-    wanted = [model.boundary(stage.train), *method.touches]
+    wanted = [model.boundary(trained_from(model, stage)), *method.touches]
     if stage.method:
         wanted += method.taps
     start = min(wanted, key=taps.index)
@@ -156,7 +164,7 @@ class Trainer:
         start = start_tap(self.model, stage, self.recipe, self.sizes)
         phases = list(method.phases()) if stage.method else []
         owned = {id(p) for phase in phases if phase.repeat for p in phase.params}
-        learns = self.model.learns(stage.train)
+        learns = self.model.learns(trained_from(self.model, stage))
         if stage.method:
             learns += list(method.parameters())
         task = [p for p in dict.fromkeys(learns) if id(p) not in owned]
@@ -175,7 +183,7 @@ class Trainer:
                 restore(optimisers[name], state)
             for name, cursor in saved["cursors"].items():
                 streams[name].cursor = cursor
-        step = _Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
+        step = Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
         while self.progress.epoch < stage.epochs:
             epoch, began = self.progress.epoch, time.perf_counter()
             torch.manual_seed(seed_for(*self.run_name, "torch", number, epoch))
@@ -294,103 +302,3 @@ def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 def chunks(count: int, size: int) -> list[IntArray]:
     """Row numbers 0..count-1 in order, at most `size` at a time."""
     return [np.arange(a, min(count, a + size)) for a in range(0, count, size)]
-
-
-class _Steps:
-    """The optimisation steps of one stage."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        stage: Stage,
-        start: str,
-        phases: Sequence[Phase],
-        optimisers: Mapping[str, torch.optim.Optimizer],
-        streams: Mapping[str, Stream],
-        task: set[int],
-    ) -> None:
-        self.t, self.stage, self.start, self.phases = trainer, stage, start, phases
-        self.optimisers, self.streams, self.task = optimisers, streams, task
-        self.keep = trainer.model.method.taps if stage.method else ()
-
-    def epoch(self, number: int, epoch: int) -> dict[str, float]:
-        """One pass; returns the mean of every loss."""
-        model = self.t.model
-        sums: dict[str, list[float]] = {}
-        model.train()
-        if self.stage.norm == "eval":
-            model.backbone.eval()
-            model.backbone.training = True  # interventions read it; the layers below hold still
-        view = self.t.view(number, epoch)
-        if epoch == 0:
-            for phase in self.phases:
-                for _ in range(phase.before):
-                    _note(sums, {phase.name: self.phase(phase, view)})
-        for step, rows in enumerate(self.t.order(self.stage, number, epoch)):
-            for phase in self.phases:
-                for _ in range(phase.repeat):
-                    _note(sums, {phase.name: self.phase(phase, view)})
-            _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
-        return {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
-
-    def forward(self, rows: IntArray, view: View, keep: Sequence[str]) -> tuple[Activations, Any]:
-        t = self.t
-        batch, x = t.source.batch("train", rows, view, self.start, t.device, attributes=True)
-        batch, x = t.source.prepared(t.model.method, batch, x, self.start)
-        with t.device.autocast():
-            return t.model(x, batch, self.start, act=self.stage.method, keep=keep), batch
-
-    def task_step(self, rows: IntArray, view: View) -> dict[str, float]:
-        """The task's own step: weighted task loss plus the method's terms."""
-        t, method = self.t, self.t.model.method
-        size = t.recipe.micro_batch or len(rows)
-        parts = np.array_split(rows, -(-len(rows) // size))
-        totals: dict[str, float] = {}
-
-        def backward(scaled: Callable[[Tensor], Tensor]) -> None:
-            for part in parts:
-                out, batch = self.forward(part, view, self.keep)
-                with t.device.autocast():
-                    losses = t.model.head.loss(out.scores, batch)  # [B]
-                    terms = {"task": (method.weight(losses, batch) * losses).mean()}
-                    if self.stage.method:
-                        terms |= method.loss(out, batch)
-                share = len(part) / len(rows)
-                total = torch.stack([v.float() for v in terms.values()]).sum() * share
-                for name, value in terms.items():
-                    totals[name] = totals.get(name, 0.0) + float(value.detach()) * share
-                scaled(total).backward()  # type: ignore[no-untyped-call]
-
-        with norms_held(method, self.task):
-            t.device.step(self.optimisers["task"], backward)
-        return totals
-
-    def phase(self, phase: Phase, view: View) -> float:
-        """One step of another optimisation problem."""
-        t = self.t
-        rows = self.streams[phase.name].next()
-        own = {id(p) for p in phase.params}
-        value = 0.0
-
-        def backward(scaled: Callable[[Tensor], Tensor]) -> None:
-            nonlocal value
-            with torch.set_grad_enabled(not phase.detached):
-                out, batch = self.forward(rows, view, self.keep)
-            with torch.enable_grad(), t.device.autocast():
-                loss = phase.loss(out, batch)
-            value = float(loss.detach())
-            scaled(loss).backward()  # type: ignore[no-untyped-call]
-
-        with norms_held(t.model, own):
-            t.device.step(self.optimisers[phase.name], backward)
-        if not math.isfinite(value):
-            raise CellError(f"the loss of phase {phase.name} is not finite")
-        return value
-
-
-def _note(sums: dict[str, list[float]], losses: Mapping[str, float], where: str = "") -> None:
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            place = f" at {where}" if where else ""
-            raise CellError(f"the training loss {name!r} is not finite{place}", fix="Lower the learning rate")
-        sums.setdefault(name, []).append(value)

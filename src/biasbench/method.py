@@ -132,6 +132,9 @@ class Method(nn.Module):
         masks: Regions that every `Batch.masks` must carry.
         taps: Activations to keep for `loss` and `phases`.
         touches: Taps at which `intervene` is called.
+        moves: Taps whose representation the losses are meant to change. A stage that trains
+            from some tap on, and in which the method acts, trains from the first of these on
+            if that is earlier: a pull on a frozen layer would change nothing.
     """
 
     name: ClassVar[str]
@@ -143,6 +146,7 @@ class Method(nn.Module):
     masks: tuple[str, ...] = ()
     taps: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
 
     def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         """Choose training rows, before any pixel is read: a selection of `table`'s rows, index kept."""
@@ -233,6 +237,7 @@ class Pipeline(Method):
         self.masks = _merge(m.masks for m in self.components)
         self.taps = _merge(m.taps for m in self.components)
         self.touches = _merge(m.touches for m in self.components)
+        self.moves = _merge(m.moves for m in self.components)
 
     @property
     def components(self) -> list[Method]:

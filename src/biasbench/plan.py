@@ -169,10 +169,20 @@ class Cell:
         """How progress and messages name it."""
         return f"{self.data.typed}/{self.typed_backbone}/{self.spec.method.typed}/seed={self.spec.seed}"
 
+    @cached_property
+    def trains_from(self) -> str | None:
+        """The tap from which a stage trains, if the method makes that earlier than the recipe says."""
+        moves = [tap for tap in self.spec.method.build().moves if tap in FIELD_TAPS]
+        stages = [s.train for s in self.spec.recipe.stages if s.method and s.train in FIELD_TAPS]
+        first = min((*moves, *stages), key=FIELD_TAPS.index, default=None)
+        return None if not stages or first in stages else first
+
     @property
     def flags(self) -> list[str]:
         """What a reader of the row must know."""
         found = [f"weights={self.weights.label}"]
+        if self.trains_from:
+            found.append(f"trains from {self.trains_from}")
         if self.spec.recipe.name == "smoke":
             found.append("smoke: figures mean nothing")
         if self.protocol == "wang2019" and self.spec.recipe.views < 5:

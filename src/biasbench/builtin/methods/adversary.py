@@ -89,7 +89,7 @@ class Adversary(Method):
         self.at, self.attribute, self.strength, self.update = at, attribute, weight, update
         self.warmup, self.repeat, self.lr, self.width, self.conv = warmup, repeat, lr, width, conv
         self.balance, self.task_stream = balance, task_stream
-        self.taps = (at,)
+        self.taps = self.moves = (at,)
 
     def build(self, info: BuildInfo) -> None:
         """Create the adversary.
