@@ -13,7 +13,8 @@ import torch
 from biasbench.checkpoint import load_tensors
 from biasbench.config import Settings
 from biasbench.errors import DataError, UsageError
-from biasbench.plan import Cell, Request, make_plan
+from biasbench.plan import Request, make_plan
+from biasbench.planned import Cell
 from biasbench.plugins import Plugins, load_plugins
 from biasbench.runner import Runner, Summary
 from biasbench.store import Store

@@ -9,7 +9,7 @@ from biasbench import io
 from biasbench.data import SPLITS, withhold
 from biasbench.images import store_key
 from biasbench.job import DataInput
-from biasbench.plan import Cell
+from biasbench.planned import Cell
 from biasbench.store import Store
 
 

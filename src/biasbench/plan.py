@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from biasbench import io
 from biasbench.backbone import Backbone
 from biasbench.config import Settings
-from biasbench.data import SPLITS, Dataset, Progress, Split, attribute, check_table, table_digest
+from biasbench.data import Progress, attribute
 from biasbench.errors import BiasBenchError, UsageError, did_you_mean, printable
 from biasbench.grammar import bind, canonical, parse
 from biasbench.head import default_head
 from biasbench.locate import open_dataset
 from biasbench.method import BuildInfo
 from biasbench.metric import Metric
+from biasbench.planned import FIELD_TAPS, Cell, Data
 from biasbench.plugins import Plugins
 from biasbench.recipe import Precision, Recipe, load_recipe
-from biasbench.rng import generator
 from biasbench.spec import MethodSpec, RunSpec, check_own_name, resolve_method, source_of
 from biasbench.weights import ResolvedWeights
-
-FIELD_TAPS = ("image", "conv1", "conv2", "conv3", "conv4", "conv5", "embedding")
 
 
 @dataclass(frozen=True)
@@ -59,164 +52,6 @@ class Request:
     protocol: str | None = None
     attributes: Sequence[str] = ()
     metrics: Sequence[str] = ()
-
-
-@dataclass
-class Data:
-    """An opened data set with its tables as this plan uses them."""
-
-    typed: str
-    text: str
-    dataset: Dataset
-    limit: int | None
-    source: str = ""
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Content of the data set, with the limit on its rows."""
-        return io.hash_bytes(f"{self.dataset.fingerprint()} limit={self.limit}".encode())
-
-    @cached_property
-    def tables(self) -> dict[Split, pd.DataFrame]:
-        """Each split's table; a limited one is a fixed random subset in the original order."""
-        tables = {}
-        for split in SPLITS:
-            table = self.dataset.table(split)
-            check_table(table, self.dataset, split)
-            if self.limit is not None and len(table) > self.limit:
-                rows = generator("limit", self.limit, split).permutation(len(table))[: self.limit]
-                table = table.iloc[np.sort(rows)].reset_index(drop=True)
-            if len(table) < 2:
-                raise UsageError(f"split {split} of {self.typed} has {len(table)} examples, too few to use")
-            tables[split] = table
-        return tables
-
-    @cached_property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group names of every protected attribute, derived ones included."""
-        return {name: tuple(groups) for name, groups in self.dataset.attribute_names.items()}
-
-    def derive(self, name: str) -> None:
-        """Add the intersection `a*b` to the tables as an attribute of its own.
-
-        Raises:
-            DataError: When a factor is unknown.
-        """
-        if name in self.groups or "*" not in name:
-            return
-        factors = name.split("*")
-        for table in self.tables.values():
-            codes, known = np.zeros(len(table), np.int64), np.ones(len(table), bool)
-            for factor in factors:
-                found = attribute(table, factor)
-                codes, known = codes * len(self.groups[factor]) + found, known & (found >= 0)
-            table[f"attribute/{name}"] = np.where(known, codes, -1)
-        self.groups[name] = tuple("*".join(g) for g in product(*(self.groups[f] for f in factors)))
-
-    def region(self, split: Split, name: str) -> pd.DataFrame:
-        """A region's geometry for the split's rows."""
-        frame = self.dataset.region(split, name)
-        return frame[frame["id"].isin(self.tables[split]["id"])].reset_index(drop=True)
-
-    def region_digest(self, names: Sequence[str]) -> str:
-        """Hash of some regions' geometry."""
-        parts = [f"{s}/{n}:{table_digest(self.region(s, n))}" for s in SPLITS for n in sorted(names)]
-        return io.hash_bytes("\n".join(parts).encode())
-
-
-@dataclass
-class Cell:
-    """One row's worth of work for one seed.
-
-    Attributes:
-        spec: Its identity.
-        data: Its data.
-        typed_backbone: The backbone as the user wrote it.
-        backbone: Its name alone.
-        options: Its options.
-        weights: Its resolved weights.
-        attributes: Protected attributes to measure.
-        metrics: Metrics to measure.
-        protocol: Measuring protocol.
-        overrides: Recipe fields that differ from the profile's.
-        reason: Why it cannot run, or None.
-    """
-
-    spec: RunSpec
-    data: Data
-    typed_backbone: str
-    backbone: str
-    options: Mapping[str, Any]
-    weights: ResolvedWeights
-    attributes: tuple[str, ...]
-    metrics: tuple[str, ...]
-    protocol: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-
-    @cached_property
-    def key(self) -> str:
-        """The run's key."""
-        return self.spec.key()
-
-    @cached_property
-    def training_key(self) -> str:
-        """The training's key."""
-        return self.spec.training_key()
-
-    @property
-    def label(self) -> str:
-        """How progress and messages name it."""
-        return f"{self.data.typed}/{self.typed_backbone}/{self.spec.method.typed}/seed={self.spec.seed}"
-
-    @cached_property
-    def trains_from(self) -> str | None:
-        """The tap from which a stage trains, if the method makes that earlier than the recipe says."""
-        moves = [tap for tap in self.spec.method.build().moves if tap in FIELD_TAPS]
-        stages = [s.train for s in self.spec.recipe.stages if s.method and s.train in FIELD_TAPS]
-        first = min((*moves, *stages), key=FIELD_TAPS.index, default=None)
-        return None if not stages or first in stages else first
-
-    @property
-    def flags(self) -> list[str]:
-        """What a reader of the row must know."""
-        found = [f"weights={self.weights.label}"]
-        if self.trains_from:
-            found.append(f"trains from {self.trains_from}")
-        if self.spec.recipe.name == "smoke":
-            found.append("smoke: figures mean nothing")
-        if self.protocol == "wang2019" and self.spec.recipe.views < 5:
-            found.append(f"views={self.spec.recipe.views}")
-        if self.data.limit is not None:
-            found.append(f"limit={self.data.limit}")
-        if self.overrides:
-            found.append("recipe: " + " ".join(f"{k}={v}" for k, v in self.overrides.items()))
-        return found
-
-    def record(self, status: str = "missing", reason: str | None = None) -> dict[str, Any]:
-        """The leaderboard record of a cell without a score."""
-        return {
-            "key": self.key,
-            "status": status,
-            "reason": reason,
-            "method": self.spec.method.typed,
-            "dataset": self.data.typed,
-            "backbone": self.typed_backbone,
-            "profile": self.spec.recipe.name,
-            "seed": self.spec.seed,
-            "weights": self.weights.label,
-            "flags": self.flags,
-            "attribute": self.attributes[0],
-            "protocol": self.protocol,
-            "values": {},
-        }
-
-    def init_cell(self) -> Cell | None:
-        """The cell whose training this one starts from, or None."""
-        init = self.spec.method.init
-        if init is None:
-            return None
-        return replace(self, spec=replace(self.spec, method=init))
 
 
 def make_plan(

@@ -16,7 +16,7 @@ from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
 from biasbench.images import ImageStore
 from biasbench.inputs import Inputs
 from biasbench.job import CellJob, ImagesJob, Job, MeasureJob, WeightsInput
-from biasbench.plan import Cell
+from biasbench.planned import Cell
 from biasbench.store import Store
 from biasbench.truth import write_truth
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from biasbench.plan import Cell
+    from biasbench.planned import Cell
     from biasbench.store import Store
 
 

@@ -16,7 +16,8 @@ from biasbench.cli.options import data_root_option, json_option, plugin_option, 
 if TYPE_CHECKING:
     from biasbench.cli.progress import RunProgress
     from biasbench.config import Settings
-    from biasbench.plan import Cell, Request
+    from biasbench.plan import Request
+    from biasbench.planned import Cell
     from biasbench.plugins import Plugins
 
 PROFILES = ("paper", "short", "smoke")
