@@ -21,7 +21,7 @@ import contextlib
 import copy
 import inspect
 from abc import ABC
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -68,6 +68,11 @@ class Backbone(nn.Module, ABC):
     def accepts(cls, name: str) -> bool:
         """Whether this class answers to `name`; asked of classes registered with `any_name`."""
         return name == cls.name
+
+    @classmethod
+    def known_names(cls) -> Sequence[str]:
+        """Names to suggest from when none was accepted; asked of classes registered with `any_name`."""
+        return (cls.name,)
 
     @classmethod
     def resolve_weights(cls, name: str, weights: str = "auto") -> ResolvedWeights:

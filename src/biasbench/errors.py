@@ -39,7 +39,9 @@ class BiasBenchError(Exception):
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
         place = f"{where}: " if where else ""
-        after = f". {fix.rstrip('.')}." if fix else ""
+        after = f". {fix}" if fix else ""
+        if fix and fix[-1] not in ".?!":
+            after += "."
         super().__init__(f"{place}{what}{after}")
 
 

@@ -113,7 +113,7 @@ class _Planner:
         for method, dataset in product(request.methods, request.datasets):
             data = self._open(dataset, recipe.limit)
             if data is None:
-                self._check_method(method)
+                self._check_names(method, request.backbones)
                 continue
             for backbone in request.backbones or (type(data.dataset).default_backbone,):
                 try:
@@ -135,12 +135,17 @@ class _Planner:
             hint = did_you_mean(protocol, known) or f"Known: {', '.join(sorted(known))}"
             raise UsageError(f"unknown protocol {printable(protocol)!r}", fix=hint)
 
-    def _check_method(self, method: str) -> None:
+    def _check_names(self, method: str, backbones: Sequence[str]) -> None:
         """Names and options are told about also when the data set is the first problem."""
         try:
             resolve_method(method, self.plugins.methods, "")
         except BiasBenchError as error:
             self.problems.append(error)
+        for backbone in backbones:
+            try:
+                self.plugins.backbones.find(_one(backbone)[0].name)
+            except BiasBenchError as error:
+                self.problems.append(error)
 
     def _open(self, text: str, limit: int | None) -> Data | None:
         if (text, limit) not in self.data:

@@ -141,6 +141,10 @@ class Cell:
     def flags(self) -> list[str]:
         """What a reader of the row must know."""
         found = [f"weights={self.weights.label}"]
+        if self.spec.precision != "fp32":
+            found.append(f"precision={self.spec.precision}")
+        if self.spec.device != "cpu":
+            found.append(f"device={self.spec.device}")
         if self.trains_from:
             found.append(f"trains from {self.trains_from}")
         if self.spec.recipe.name == "smoke":

@@ -134,12 +134,14 @@ class Registry:
     def unknown(self, name: str) -> UsageError:
         """The error for a name that nobody offers."""
         names = [n for n in self.offers if "{" not in n]
+        for offer in self:
+            if offer.entry.any_name:
+                names += offer.load().known_names()
         hint = did_you_mean(name, names) or f"Known: {', '.join(sorted(self.offers)) or 'none'}"
         damaged = "".join(f" Plugin {b.plugin} ({b.distribution}) failed to load: {b.reason}." for b in self.broken)
-        listing = f"See 'biasbench list {self.kind}'"
-        return UsageError(
-            f"unknown {self.kind[:-1]} {printable(name)!r}", fix=f"{hint.rstrip('.')}. {listing}.{damaged}".strip()
-        )
+        end = "" if hint.endswith("?") else "."
+        fix = f"{hint}{end} See 'biasbench list {self.kind}'.{damaged}"
+        return UsageError(f"unknown {self.kind[:-1]} {printable(name)!r}", fix=fix)
 
 
 def _template(name: str) -> re.Pattern[str]:

@@ -23,6 +23,16 @@ def accepts(name: str) -> bool:
     return True
 
 
+def names() -> list[str]:
+    """Every architecture that timm has.
+
+    Example:
+        >>> "resnet50" in names()
+        True
+    """
+    return list(timm.list_models())
+
+
 def check_name(name: str) -> None:
     """Raise a `UsageError` with the nearest name, unless timm has this model.
 

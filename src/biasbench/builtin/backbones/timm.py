@@ -107,6 +107,10 @@ class TimmBackbone(Backbone):
         return networks.accepts(name)
 
     @classmethod
+    def known_names(cls) -> list[str]:
+        return networks.names()
+
+    @classmethod
     def resolve_weights(cls, name: str, weights: str = "auto") -> ResolvedWeights:
         networks.check_name(name)
         if weights == "auto":
