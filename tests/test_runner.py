@@ -108,7 +108,10 @@ def test_a_killed_training_goes_on_with_the_same_bits(
     marker.touch()
     assert bench.run(method) == Summary(failed=1)
     assert "SIGKILL" in bench.records()[method]["reason"]
+    (log,) = bench.settings.results.rglob("work/checkpoints/*/log.jsonl")
+    assert len(log.read_text().splitlines()) == 2  # the head's epoch and one more
     assert bench.run(method) == Summary(ok=1)
+    assert not list(bench.settings.results.rglob("work/checkpoints/*/log.jsonl"))  # moved with the training
     resumed = [(e["stage"], e["epoch"]) for e in bench.events if e["event"] == "epoch"]
     assert resumed == [(1, 2), (1, 3)]  # the epochs before the kill are not trained again
     straight = Bench(plugins, cache, tmp_path / "straight")

@@ -15,7 +15,7 @@ from biasbench import io
 from biasbench.backbone import Backbone, seeded
 from biasbench.checkpoint import Checkpoints, load_tensors, save_tensors
 from biasbench.data import SPLITS, IntArray, targets
-from biasbench.engine import Trainer, start_tap
+from biasbench.engine import Trainer, start_tap, write_log
 from biasbench.errors import CellError
 from biasbench.features import FeatureBank, View
 from biasbench.head import class_weights, default_head
@@ -255,7 +255,7 @@ class Cell:
         progress = trainer.run()
         folder = store.aside("training", job.training_key)
         save_tensors(folder / "weights.safetensors", self.model.state_dict())
-        io.write_text(folder / "log.jsonl", "".join(io.canonical_json(r) + "\n" for r in progress.log))
+        write_log(folder / "log.jsonl", progress.log)
         if job.tensorboard:
             from biasbench.tensorboard import write_events
 

@@ -12,12 +12,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biasbench import io
 from biasbench.checkpoint import Checkpoints
 from biasbench.data import IntArray, Task
 from biasbench.errors import CellError
@@ -202,6 +204,7 @@ class Trainer:
                 "cursors": {name: s.cursor for name, s in streams.items()},
             }
             self.checkpoints.save(len(self.progress.log), state)
+            write_log(self.checkpoints.folder / "log.jsonl", self.progress.log)  # to be watched while it runs
             self.report({"event": "epoch", **record, "seconds": time.perf_counter() - began})
         self.progress.stage, self.progress.epoch = position + 1, 0
 
@@ -284,6 +287,11 @@ class Trainer:
         }
         means = {name: torch.cat(values).nanmean().item() for name, values in seen.items()}
         return result, {f"val_{k}": v for k, v in means.items() if math.isfinite(v)}
+
+
+def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
+    """Write an epoch log as JSON lines, whole or not at all."""
+    io.write_text(path, "".join(io.canonical_json(record) + "\n" for record in log))
 
 
 def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from biasbench.recipe import Recipe
 if TYPE_CHECKING:
     from biasbench.method import Pipeline
 
-SCHEMA = 1
+SCHEMA = 1  # raised with every change that moves results: older runs are then not served as new ones
 
 
 @dataclass(frozen=True)
