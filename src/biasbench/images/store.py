@@ -120,8 +120,8 @@ class ImageStore:
         index = np.array(io.read_array(folder / "index.npy"))
         file = folder / "pixels.bin"
         expected = int((index[:, 1] * index[:, 2]).sum()) * 3
-        whole = file.is_file() and file.stat().st_size == max(1, expected) and len(index) == meta["count"]
-        if meta["format"] != _FORMAT or not whole:
+        whole = file.is_file() and file.stat().st_size == max(1, expected) and len(index) == meta.get("count")
+        if meta.get("format") != _FORMAT or not {"short_side", "content"} <= set(meta) or not whole:
             raise IntegrityError(
                 "the image store is damaged", where=printable(folder), fix="Delete this folder and run again"
             )

@@ -71,7 +71,7 @@ def open_index(sources: Sources, words: WordList, cache: Path, progress: Progres
     if folder.is_dir():
         try:
             return _load(folder)
-        except StoreError:
+        except (StoreError, KeyError, TypeError):
             shutil.rmtree(folder, ignore_errors=True)  # a damaged cache is built again
     with io.writing_folder(folder) as aside:
         _build(sources, words, aside, progress)
