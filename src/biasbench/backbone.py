@@ -168,6 +168,18 @@ class Backbone(nn.Module, ABC):
                 x = visit(name, x)
         return x
 
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """[C, H, W] at `tap` for one square input of `side` pixels, or [D] at the embedding; by a real pass."""
+        self.check_tap(tap)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        with torch.no_grad():
+            x = torch.zeros(1, 3, side, side, device=next(self.parameters()).device)
+            shape = tuple(self.run(x, "image", tap).shape[1:])
+        for module, mode in modes:
+            module.training = mode
+        return shape
+
     def forward(self, x: Tensor) -> Tensor:
         """The embedding [B, D] of images [B, 3, H, W] in [0, 1]."""
         return self.run(x, "image", "embedding")

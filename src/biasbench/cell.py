@@ -273,15 +273,11 @@ class Cell:
 
     def load(self, folder: Path) -> None:
         """Take the weights of a finished training."""
-        manifest = io.read_json(folder / "manifest.json")
-        digest = manifest["files"]["weights.safetensors"]
-        state = load_tensors(folder / "weights.safetensors", digest)
-        self.model.load_state_dict(state)
+        self.model.load_state_dict(_finished_weights(folder))
 
     def _load_init(self, folder: Path) -> None:
         """Start from a finished training: its backbone and head, not its method's modules."""
-        digest = io.read_json(folder / "manifest.json")["files"]["weights.safetensors"]
-        state = load_tensors(folder / "weights.safetensors", digest)
+        state = _finished_weights(folder)
         kept = {k: v for k, v in state.items() if not k.startswith("method.")}
         missing = self.model.load_state_dict(kept, strict=False)
         lost = [k for k in missing.missing_keys if not k.startswith("method.")]
@@ -312,3 +308,9 @@ class Cell:
             write_outputs(folder / "predictions" / name, outputs)
             self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
         return folder
+
+
+def _finished_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """A finished training's weights, their hash checked."""
+    digest = io.read_json(folder / "manifest.json")["files"]["weights.safetensors"]
+    return load_tensors(folder / "weights.safetensors", digest)

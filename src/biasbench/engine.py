@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from biasbench.rng import Part, seed_for
 from biasbench.scoring import macro_f1, mean_average_precision
 from biasbench.source import CENTRE, Source
 from biasbench.steps import Steps
-from biasbench.streams import Stream, epoch_batches
+from biasbench.streams import Stream, chunks, epoch_batches
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -78,23 +78,11 @@ def start_tap(model: Model, stage: Stage, recipe: Recipe, rows: Mapping[str, int
     if stage.method:
         wanted += method.taps
     start = min(wanted, key=taps.index)
-    shape = _shape(model, start, recipe)
-    return start if start == "image" or all(fits(shape, n) for n in rows.values()) else "image"
-
-
-def _shape(model: Model, tap: str, recipe: Recipe) -> tuple[int, ...]:
-    training = model.backbone.training
-    model.backbone.eval()
-    with torch.no_grad():
-        device = next(model.backbone.parameters()).device
-        shape = tuple(model.backbone.run(torch.zeros(1, 3, *_side(recipe), device=device), "image", tap).shape[1:])
-    model.backbone.train(training)
-    return shape
-
-
-def _side(recipe: Recipe) -> tuple[int, int]:
+    if start == "image":
+        return start
     assert recipe.crop is not None  # the planner fills it in
-    return recipe.crop, recipe.crop
+    shape = model.backbone.shape_at(start, recipe.crop)
+    return start if all(fits(shape, n) for n in rows.values()) else "image"
 
 
 @dataclass
@@ -261,15 +249,13 @@ class Trainer:
         model.eval()
         labels_of = self.source.labels["val"]
         with torch.inference_mode():
-            for rows in chunks(self.sizes["val"], self.recipe.eval_batch):
+            for rows in chunks(np.arange(self.sizes["val"]), self.recipe.eval_batch):
                 batch, x = self.source.batch("val", rows, CENTRE, start, self.device, attributes=False)
                 batch, x = self.source.prepared(method, batch, x, start)
                 with self.device.autocast():
                     out = model(x, batch, start, act=act, keep=method.taps if act else ())
-                    told = type(batch)(
-                        batch.images, batch.targets, {k: self.device.put(v[batch.index]) for k, v in
-                        labels_of.attributes.items()}, batch.masks, batch.index,
-                    )  # fmt: skip
+                    codes = {k: self.device.put(v[batch.index]) for k, v in labels_of.attributes.items()}
+                    told = replace(batch, attributes=codes)
                     for name, values in (method.diagnose(out, told) if act else {}).items():
                         seen.setdefault(name, []).append(values.float().cpu())
                 scores.append(out.scores["label"].float().cpu())
@@ -305,8 +291,3 @@ def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter).copy_(value)
-
-
-def chunks(count: int, size: int) -> list[IntArray]:
-    """Row numbers 0..count-1 in order, at most `size` at a time."""
-    return [np.arange(a, min(count, a + size)) for a in range(0, count, size)]

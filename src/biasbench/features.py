@@ -7,6 +7,7 @@ process before use.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from biasbench.backbone import Backbone
 from biasbench.data import IntArray
 from biasbench.errors import CellError, IntegrityError, StoreError
 from biasbench.model import Device
+from biasbench.streams import chunks
 
 GIGABYTE = 2**30
 CACHE_LIMIT_GB = 4.0  # per split, view and tap; above it the layers run live
@@ -117,8 +119,7 @@ class FeatureBank:
             arrays: dict[str, NDArray[np.float32]] = {}
             training = backbone.training
             backbone.eval()
-            for start in range(0, count, batch):
-                rows = np.arange(start, min(count, start + batch))
+            for rows in chunks(np.arange(count), batch):
                 x, at = device.put(images(rows)), "image"
                 with torch.inference_mode(), device.autocast():
                     for tap in sorted(missing, key=backbone.taps.index):
@@ -127,7 +128,7 @@ class FeatureBank:
                         if tap not in arrays:
                             arrays[tap] = np.empty((count, *out.shape[1:]), np.float32)
                         arrays[tap][rows] = out
-                report(len(rows) + start, count)
+                report(int(rows[-1]) + 1, count)
             backbone.train(training)
             for tap, array in arrays.items():
                 self._write(self.path(tap, split, view), array, tap, split, view)
@@ -142,8 +143,6 @@ class FeatureBank:
 
     def _discard_damaged(self, taps: Sequence[str], split: str, view: View) -> None:
         """A cached array that cannot be trusted is computed again: it is no result."""
-        import shutil
-
         for tap in taps:
             if not self.has(tap, split, view):
                 continue

@@ -36,7 +36,21 @@ class Head(nn.Module, ABC):
         """Labels: [N, K] uint8 (multi-label) or [N] int64 (multi-class)."""
 
 
-class MultiLabelHead(Head):
+class _LinearHead(Head):
+    """One linear layer from the embedding to K logits, and the weight of each label's loss."""
+
+    class_weights: Tensor
+
+    def __init__(self, channels: int, class_weights: Tensor) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, len(class_weights))
+        self.register_buffer("class_weights", class_weights.float())
+
+    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
+        return {"label": self.linear(embedding)}
+
+
+class MultiLabelHead(_LinearHead):
     """One logistic unit per label, decoded at probability 0.5 (Wang et al. 2019, section 5).
 
     Args:
@@ -49,17 +63,8 @@ class MultiLabelHead(Head):
         torch.Size([2, 3])
     """
 
-    def __init__(self, channels: int, class_weights: Tensor) -> None:
-        super().__init__()
-        self.linear = nn.Linear(channels, len(class_weights))
-        self.register_buffer("class_weights", class_weights.float())
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        return {"label": self.linear(embedding)}
-
     def loss(self, scores: Mapping[str, Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None
-        assert isinstance(self.class_weights, Tensor)
         terms = functional.binary_cross_entropy_with_logits(
             scores["label"], batch.targets, weight=self.class_weights, reduction="none"
         )
@@ -69,7 +74,7 @@ class MultiLabelHead(Head):
         return (scores["label"] >= 0).to(torch.uint8)
 
 
-class MultiClassHead(Head):
+class MultiClassHead(_LinearHead):
     """Softmax over K classes, decoded by argmax.
 
     With class weights the batch mean equals PyTorch's weighted mean, which divides by the
@@ -80,17 +85,8 @@ class MultiClassHead(Head):
         tensor([0, 1, 2])
     """
 
-    def __init__(self, channels: int, class_weights: Tensor) -> None:
-        super().__init__()
-        self.linear = nn.Linear(channels, len(class_weights))
-        self.register_buffer("class_weights", class_weights.float())
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        return {"label": self.linear(embedding)}
-
     def loss(self, scores: Mapping[str, Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None
-        assert isinstance(self.class_weights, Tensor)
         weight = self.class_weights[batch.targets]  # [B]
         losses = functional.cross_entropy(scores["label"], batch.targets, reduction="none")
         return losses * weight / weight.mean()

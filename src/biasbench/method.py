@@ -57,15 +57,7 @@ class BuildInfo:
 
     def tap_shape(self, tap: str) -> tuple[int, ...]:
         """[C, H, W] of the activation at `tap` for one input, or [D] at the embedding; by a real pass."""
-        self.backbone.check_tap(tap)
-        modes = [(module, module.training) for module in self.backbone.modules()]
-        self.backbone.eval()
-        with torch.no_grad():
-            x = torch.zeros(1, 3, self.crop, self.crop, device=next(self.backbone.parameters()).device)
-            shape = tuple(self.backbone.run(x, "image", tap).shape[1:])
-        for module, mode in modes:
-            module.training = mode
-        return shape
+        return self.backbone.shape_at(tap, self.crop)
 
 
 @dataclass(frozen=True)

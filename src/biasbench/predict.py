@@ -17,6 +17,7 @@ from biasbench.errors import CellError, IntegrityError, printable
 from biasbench.features import View
 from biasbench.model import Device, Model
 from biasbench.source import Source
+from biasbench.streams import chunks
 
 
 def predict_split(
@@ -52,8 +53,7 @@ def predict_split(
     labels, embeddings = [], []
     model.eval()
     with torch.inference_mode():
-        for a in range(0, len(rows), size):
-            part = rows[a : a + size]
+        for part in chunks(rows, size):
             batch, x = source.batch(split, part, view, start, device, attributes=False)
             batch, x = source.prepared(model.method, batch, x, start)
             if len(x) != len(part):

@@ -25,6 +25,16 @@ def epoch_batches(rows: IntArray, size: int, name: tuple[Part, ...], most: int |
     return np.array_split(order, max(1, -(-len(rows) // size)))[:most]
 
 
+def chunks(rows: IntArray, size: int) -> list[IntArray]:
+    """Rows in order, at most `size` at a time: how evaluation walks a split.
+
+    Example:
+        >>> [c.tolist() for c in chunks(np.arange(3), 2)]
+        [[0, 1], [2]]
+    """
+    return [rows[a : a + size] for a in range(0, len(rows), size)]
+
+
 class Stream:
     """An endless, optionally balanced sequence of batches.
 
