@@ -158,6 +158,12 @@ def test_names_and_options(run: Any, home: Path, options: tuple[str, ...], parts
     assert not (home / "results").exists()
 
 
+def test_tensorboard_that_is_not_installed(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biasbench.tensorboard.find_spec", lambda _name: None)
+    one_line(run("--dataset", "plain", "--tensorboard"), 2, "--tensorboard needs", "biasbench[tensorboard]")
+    assert not (home / "results").exists()
+
+
 def test_two_plugins_with_one_name(run: Any, tmp_path: Path) -> None:
     copy = tmp_path / "copy.py"
     copy.write_text((HELPERS / "tiny.py").read_text())

@@ -81,7 +81,10 @@ def run_command(
     from biasbench.model import choose_device
     from biasbench.plan import make_plan
     from biasbench.plugins import load_plugins
+    from biasbench.tensorboard import check_installed
 
+    if tensorboard:
+        check_installed()
     plugins = load_plugins(plugin_files)
     settings = load_settings(data=data_roots, results=results)
     requests = asked_for(benchmark, asked)
