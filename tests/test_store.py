@@ -48,6 +48,11 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_that_another_runner_is_making_a_store_is_no_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / f"{io.ASIDE}store.json-12345678").write_text("{}")
+    assert Store(tmp_path, create=True).records() == []
+
+
 def test_a_newer_store_is_refused(store: Store) -> None:
     io.write_json(store.root / "store.json", {"schema": 9999})
     with pytest.raises(StoreError, match="schema 9999"):

@@ -54,7 +54,8 @@ class Store:
         if not marker.exists():
             if not create:
                 raise StoreError("holds no results", where=where, fix="Run something first, or name it with --results")
-            if self.root.is_dir() and any(self.root.iterdir()):
+            found = [p for p in self.root.iterdir() if not p.name.startswith(io.ASIDE)] if self.root.is_dir() else []
+            if found and not marker.exists():  # unless another runner has just made it a store
                 raise StoreError(
                     "is neither empty nor a results folder", where=where, fix="Name another folder with --results"
                 )
