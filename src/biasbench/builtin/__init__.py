@@ -12,6 +12,7 @@ def biasbench_datasets() -> list[Entry]:
     """Our data sets."""
     return [
         Entry("coco", f"{_HERE}.datasets.coco:Coco", "COCO objects, gender from captions (Wang et al. 2019)"),
+        Entry("imsitu", f"{_HERE}.datasets.imsitu:Imsitu", "imSitu activities, gender from the agent (Wang et al. 2019)"),
         Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
     ]
 
