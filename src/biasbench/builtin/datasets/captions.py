@@ -48,7 +48,7 @@ def tokens(caption: str) -> frozenset[str]:
         >>> sorted(tokens("The man's wet-suit"))
         ['man', 's', 'suit', 'the', 'wet']
     """
-    return frozenset(_TOKEN.findall(caption.lower()))
+    return frozenset(token.lower() for token in _TOKEN.findall(caption))  # lower-casing first can split a word
 
 
 def mentions(captions: Iterable[str], words: WordList) -> tuple[bool, bool]:
