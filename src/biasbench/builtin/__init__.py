@@ -12,7 +12,9 @@ def biasbench_datasets() -> list[Entry]:
     """Our data sets."""
     return [
         Entry("coco", f"{_HERE}.datasets.coco:Coco", "COCO objects, gender from captions (Wang et al. 2019)"),
-        Entry("imsitu", f"{_HERE}.datasets.imsitu:Imsitu", "imSitu activities, gender from the agent (Wang et al. 2019)"),
+        Entry(
+            "imsitu", f"{_HERE}.datasets.imsitu:Imsitu", "imSitu activities, gender from the agent (Wang et al. 2019)"
+        ),
         Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
     ]
 
@@ -48,5 +50,10 @@ def biasbench_metrics() -> list[Entry]:
     """Our metrics."""
     return [
         Entry("accuracy", f"{_HERE}.metrics.accuracy:Accuracy", "mAP and macro F1"),
+        Entry(
+            "amplification",
+            f"{_HERE}.metrics.amplification:Amplification",
+            "bias amplification by other definitions, gaps between groups, worst group",
+        ),
         Entry("leakage", f"{_HERE}.metrics.leakage:Leakage", "dataset and model leakage, bias amplification"),
     ]

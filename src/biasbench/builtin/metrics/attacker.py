@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from biasbench import CellError, generator, torch_generator
-from biasbench.builtin.metrics.protocol import Protocol
+from biasbench.measures.protocol import Protocol
 
 CLASSES = 2
 

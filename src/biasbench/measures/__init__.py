@@ -1,0 +1,1 @@
+"""What is measured: leakage, bias amplification and gaps between groups, as functions of arrays."""
