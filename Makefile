@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick golden lint types docs clean
+.PHONY: demo test quick golden lint types docs campaign clean
 
 demo: $(READY)
 	$(BIN)/biasbench run benchmarks/scenes-demo.toml --results demo-results
@@ -33,12 +33,16 @@ types: $(READY)
 docs: $(READY)
 	$(BIN)/python scripts/cli_docs.py
 
+# Long reproductions, in parts that are kept: `make campaign SHARD=1/4` runs a quarter.
+campaign: $(READY)
+	$(BIN)/python benchmarks/campaign/campaign.py --results campaign-results $(if $(SHARD),--shard $(SHARD))
+
 clean:
-	rm -rf $(VENV) demo-results
+	rm -rf $(VENV) demo-results campaign-results
 
 $(READY): pyproject.toml plugins/biasbench-groupdro/pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'biasbench needs Python 3.11 or newer')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e ".[dev,tensorboard]" -e plugins/biasbench-groupdro
+		-e ".[dev,plot,tensorboard]" -e plugins/biasbench-groupdro
 	touch $(READY)

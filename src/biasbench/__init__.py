@@ -24,7 +24,16 @@ _HOME = {
     "head": ("Head", "MultiClassHead", "MultiLabelHead", "default_head"),
     "hookspecs": ("Entry", "hookimpl"),
     "method": ("Activations", "BuildInfo", "Method", "Phase", "Pipeline"),
-    "metric": ("Column", "Measurement", "Metric"),
+    "measures.amplification": ("bias_amplification",),
+    "measures.directional": ("directional_amplification",),
+    "measures.gaps": ("demographic_parity_gap", "equalised_odds_gap"),
+    "measures.groups": ("worst_group",),
+    "measures.leakage": ("leakage",),
+    "measures.multi": ("multi_attribute_amplification",),
+    "measures.named": ("LEAKAGE_PROTOCOLS",),
+    "measures.figure": ("Figure", "LeakageReport"),
+    "measures.sample": ("Sample",),
+    "metric": ("Column", "Measurement", "Memo", "Metric"),
     "rng": ("generator", "seed_for", "torch_generator", "uniforms"),
     "weights": ("ResolvedWeights", "load_strict", "mismatch"),
     "scoring": ("macro_f1", "mean_average_precision", "one_hot"),
@@ -60,6 +69,17 @@ if TYPE_CHECKING:
     from biasbench.head import default_head as default_head
     from biasbench.hookspecs import Entry as Entry
     from biasbench.hookspecs import hookimpl as hookimpl
+    from biasbench.measures.amplification import bias_amplification as bias_amplification
+    from biasbench.measures.directional import directional_amplification as directional_amplification
+    from biasbench.measures.gaps import demographic_parity_gap as demographic_parity_gap
+    from biasbench.measures.gaps import equalised_odds_gap as equalised_odds_gap
+    from biasbench.measures.groups import worst_group as worst_group
+    from biasbench.measures.leakage import leakage as leakage
+    from biasbench.measures.multi import multi_attribute_amplification as multi_attribute_amplification
+    from biasbench.measures.named import LEAKAGE_PROTOCOLS as LEAKAGE_PROTOCOLS
+    from biasbench.measures.figure import Figure as Figure
+    from biasbench.measures.figure import LeakageReport as LeakageReport
+    from biasbench.measures.sample import Sample as Sample
     from biasbench.method import Activations as Activations
     from biasbench.method import BuildInfo as BuildInfo
     from biasbench.method import Method as Method
@@ -67,6 +87,7 @@ if TYPE_CHECKING:
     from biasbench.method import Pipeline as Pipeline
     from biasbench.metric import Column as Column
     from biasbench.metric import Measurement as Measurement
+    from biasbench.metric import Memo as Memo
     from biasbench.metric import Metric as Metric
     from biasbench.rng import generator as generator
     from biasbench.rng import seed_for as seed_for

@@ -26,18 +26,31 @@ class Memo:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
-        path = self.folder / f"{io.hash_bytes(key.encode())[:32]}.json"
+    def get(self, key: str) -> Any:
+        """The stored value, or None if there is none or it is damaged: a memo is no result."""
         try:
-            stored = io.read_json(path)
-            value = stored["value"]
-            if stored["key"] == key and stored["sha256"] == io.hash_bytes(io.canonical_json(value).encode()):
-                return value
+            stored = io.read_json(self._path(key))
+            if stored["key"] == key and stored["sha256"] == io.hash_bytes(io.canonical_json(stored["value"]).encode()):
+                return stored["value"]
         except (BiasBenchError, KeyError, TypeError):
-            pass  # absent or damaged: a memo is no result
-        value = compute()
-        io.write_json(path, {"key": key, "value": value, "sha256": io.hash_bytes(io.canonical_json(value).encode())})
+            pass
+        return None
+
+    def put(self, key: str, value: Any) -> None:
+        """Store a value, whole or not at all."""
+        checked = io.hash_bytes(io.canonical_json(value).encode())
+        io.write_json(self._path(key), {"key": key, "value": value, "sha256": checked})
+
+    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
+        """The stored value, or what `compute` returns, stored."""
+        value = self.get(key)
+        if value is None:
+            value = compute()
+            self.put(key, value)
         return value
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{io.hash_bytes(key.encode())[:32]}.json"
 
 
 def build_metric(text: str, registry: Registry) -> Metric:
@@ -77,6 +90,7 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
                 protocol=job.protocol,
                 seed=seed_for("measure", spec["training"]["fingerprint"], spec["seed"]),
                 memo=Memo(job.cache / "memo"),
+                threads=job.threads,
             )
             record = {"metric": name, "attribute": attribute, "protocol": job.protocol}
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import pandas as pd
 
@@ -35,6 +35,39 @@ class Column:
     board: bool = True
 
 
+class Memo(Protocol):
+    """A store of JSON values by a text that names every input of the value."""
+
+    def get(self, key: str) -> Any:
+        """The value stored for `key`, or None."""
+
+    def put(self, key: str, value: Any) -> None:
+        """Store a JSON value, not None."""
+
+    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
+        """The value stored for `key`, else what `compute` returns, which is stored."""
+
+
+class NoMemo:
+    """A memo that keeps nothing.
+
+    Example:
+        >>> NoMemo()("a key", lambda: 3)
+        3
+    """
+
+    def get(self, key: str) -> Any:  # noqa: ARG002
+        """None."""
+        return None
+
+    def put(self, key: str, value: Any) -> None:
+        """Nothing is stored."""
+
+    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns."""
+        return compute()
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a metric may know beside predictions.
@@ -48,6 +81,7 @@ class Measurement:
         seed: Base of the metric's random streams (see `biasbench.rng`).
         memo: `memo(key, compute)` returns a stored JSON value for the text `key`, or
             computes and stores it. The key must name every input.
+        threads: Processor cores to use.
     """
 
     task: Task
@@ -56,7 +90,8 @@ class Measurement:
     groups: tuple[str, ...]
     protocol: str
     seed: int
-    memo: Callable[[str, Callable[[], Any]], Any] = field(default=lambda _key, compute: compute())
+    memo: Memo = field(default_factory=NoMemo)
+    threads: int = 1
 
 
 class Metric(ABC):

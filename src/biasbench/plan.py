@@ -131,7 +131,7 @@ class _Planner:
             bind(cls, parse(text)[0], offer.entry.options)
             known |= set(cls.protocols)
         protocol = request.protocol or recipe.protocol
-        if known and protocol not in known:
+        if known and parse(protocol)[0].name not in known:
             hint = did_you_mean(protocol, known) or f"Known: {', '.join(sorted(known))}"
             raise UsageError(f"unknown protocol {printable(protocol)!r}", fix=hint)
 

@@ -233,29 +233,35 @@ class Bars:
 
 
 class Counter:
-    """One bar for a job that reports (done, total); silent without a terminal.
+    """One bar for a job that reports (done, total); in a log, a line now and then.
 
     `with Counter("scenes") as progress: dataset.prepare(progress)`
     """
 
     def __init__(self, label: str, *, quiet: bool = False) -> None:
-        self.label, self.quiet = label, quiet
+        self.label, self.quiet = printable(label), quiet
         self.bars: Any = None
+        self.said = time.monotonic()
 
     def __enter__(self) -> Callable[[int, int], None]:
         if sys.stderr.isatty() and not self.quiet:
             from rich.console import Console
             from rich.markup import escape
-            from rich.progress import Progress
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self.bars = Progress(console=Console(stderr=True), transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self.bars.start()
-            self.task = self.bars.add_task(escape(printable(self.label)), total=None)
+            self.task = self.bars.add_task(escape(self.label), total=None)
         return self._update
 
     def _update(self, done: int, total: int) -> None:
         if self.bars is not None:
             self.bars.update(self.task, completed=done, total=total or None)
+        elif not self.quiet and time.monotonic() - self.said >= SPARSE:
+            self.said = time.monotonic()
+            sys.stderr.write(f"{self.label}: {done}/{total or '?'}\n")
+            sys.stderr.flush()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

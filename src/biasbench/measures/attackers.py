@@ -1,0 +1,207 @@
+"""Training attackers: any number together, each as if it were alone.
+
+Attackers of equal shape are trained in stacks (`stacked.py`). On the CPU a stack is a few
+attackers, which keeps their numbers in the cache, and one thread works on each stack; on an
+accelerator all of them form one stack. Data stay in memory as they are (labels as bytes, classes
+as numbers) and are gathered by row; rows that are equal are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from biasbench.data import SPLITS, Progress, Split
+from biasbench.measures.protocol import Protocol
+from biasbench.measures.reader import Draw, Reader
+from biasbench.measures.stacked import Shape, Stack
+from biasbench.rng import Part, generator, torch_generator
+
+STACK = 8
+"""Attackers that one CPU thread trains together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attacker to train.
+
+    Attributes:
+        stream: Names its initial weights and batch orders.
+        draws: Of train, val and test.
+        width: K, the labels or logits.
+        groups: G.
+    """
+
+    stream: tuple[Part, ...]
+    draws: Mapping[Split, Draw]
+    width: int
+    groups: int = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attacker achieved; accuracies are 0..1, unfolded.
+
+    Attributes:
+        epoch: The epoch with the best validation accuracy, the earliest of equals, from 1.
+        accuracy: On the test draw at that epoch.
+        last: On the test draw at the last epoch: what selection adds shows in the difference.
+        right: [n] which rows of the test draw it got right at that epoch.
+        val: [E] validation accuracy by epoch.
+        losses: [E] mean training loss by epoch.
+    """
+
+    epoch: int
+    accuracy: float
+    last: float
+    right: NDArray[np.bool_]
+    val: NDArray[np.float64]
+    losses: NDArray[np.float64]
+
+
+def train_attackers(
+    jobs: Sequence[Job],
+    protocol: Protocol,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    done: Callable[[int, Outcome], None] | None = None,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Train one attacker a job and read its test draw at its best epoch on validation.
+
+    The same jobs give the same bits on the CPU, whatever the number of threads; an attacker's
+    figures do not depend on its neighbours beyond rounding.
+
+    Args:
+        jobs: In any order; those of equal width, groups and numbers of rows are stacked.
+        protocol: Network and optimiser.
+        threads: Stacks trained side by side on the CPU (default: torch's number of threads).
+        device: A torch device; on any but the CPU all attackers of a shape form one stack.
+        done: Called with a job's number and outcome as soon as it is known.
+        progress: Called with attacker-epochs done and due.
+
+    Raises:
+        CellError: When a feature is not finite or an attacker overflows: what it says is then no
+            leakage, and the model must not look fair.
+
+    Example:
+        >>> y = np.tile(np.array([[0, 1], [1, 0]], np.uint8), (50, 1))
+        >>> draw = Draw(lambda: y, np.arange(100), y[:, 0].astype(np.int64))
+        >>> job = Job(("doc",), {"train": draw, "val": draw, "test": draw}, width=2)
+        >>> train_attackers([job], Protocol("mine", epochs=5, lr=1e-2, width=8, batch_size=10))[0].accuracy
+        1.0
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    workers = (threads or torch.get_num_threads()) if on_cpu else 1
+    stacks = _stacks(jobs, workers, STACK if on_cpu else len(jobs))
+    outcomes: dict[int, Outcome] = {}
+    tally = _Tally(len(jobs) * protocol.epochs, progress)
+
+    def work(numbers: Sequence[int]) -> None:
+        got = _train([jobs[i] for i in numbers], protocol, torch.device(device), tally)
+        for i, outcome in zip(numbers, got, strict=True):
+            outcomes[i] = outcome
+            if done is not None:
+                done(i, outcome)
+
+    with _threads(1 if on_cpu else torch.get_num_threads()), ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(work, numbers) for numbers in stacks]:
+            future.result()
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def _stacks(jobs: Sequence[Job], workers: int, most: int) -> list[Sequence[int]]:
+    """Numbers of jobs to train together: alike in shape, at most so many, in equal parts for the workers."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, job in enumerate(jobs):
+        alike.setdefault((job.width, job.groups, *(len(job.draws[s].rows) for s in SPLITS)), []).append(i)
+    return [
+        part.tolist()
+        for same in alike.values()
+        for part in np.array_split(same, min(len(same), workers * -(-len(same) // (workers * most))))
+    ]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """With so many torch threads inside each operation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Tally:
+    """Attacker-epochs done, counted across threads."""
+
+    def __init__(self, due: int, progress: Progress | None) -> None:
+        self.due, self.progress, self.count, self.lock = due, progress, 0, Lock()
+
+    def add(self, attackers: int) -> None:
+        with self.lock:
+            self.count += attackers
+            if self.progress is not None:
+                self.progress(self.count, self.due)
+
+
+@torch.no_grad()
+def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally: _Tally) -> list[Outcome]:
+    """Train one stack."""
+    shape = Shape(jobs[0].width, jobs[0].groups, protocol.layers, protocol.width, protocol.slope)
+    stack = Stack(shape, [torch_generator(*job.stream, "init") for job in jobs], device)
+    optimiser = torch.optim.Adam(stack.parameters, lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
+    orders = [generator(*job.stream, "order") for job in jobs]
+    train, val, test = (Reader([job.draws[split] for job in jobs], device) for split in SPLITS)
+    best = [-1] * len(jobs)
+    epoch, kept = [0] * len(jobs), [t.clone() for t in stack.state]
+    curve: list[list[int]] = []
+    losses: list[list[float]] = []
+    for at in range(1, protocol.epochs + 1):
+        rows = torch.from_numpy(np.stack([o.permutation(train.size) for o in orders], 1)).to(device)  # [n, A]
+        total = torch.zeros(len(jobs), device=device)
+        for batch in batches(rows, protocol.batch_size):
+            total += stack.learn(*train.batch(batch)) * len(batch)
+            optimiser.step()
+        losses.append((total / train.size).tolist())
+        curve.append(val.right(stack).sum(0).tolist())
+        for a, hits in enumerate(curve[-1]):
+            if hits > best[a]:
+                best[a], epoch[a] = hits, at
+                for now, then in zip(stack.state, kept, strict=True):
+                    then[a].copy_(now[a])
+        tally.add(len(jobs))
+    last = test.right(stack).sum(0).tolist()
+    for now, then in zip(stack.state, kept, strict=True):
+        now.copy_(then)
+    right = test.right(stack).cpu().numpy()  # [n, A]
+    return [
+        Outcome(
+            epoch[a], float(right[:, a].mean()), last[a] / test.size, right[:, a].copy(),
+            np.array(curve)[:, a] / val.size, np.array(losses)[:, a],
+        )
+        for a in range(len(jobs))
+    ]  # fmt: skip
+
+
+def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive pieces of `rows`; a last piece of one row, which BatchNorm cannot take, joins its neighbour.
+
+    Example:
+        >>> [len(b) for b in batches(torch.arange(7), 3)], [len(b) for b in batches(torch.arange(8), 3)]
+        ([3, 4], [3, 3, 2])
+    """
+    pieces = list(torch.split(rows, size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    yield from pieces

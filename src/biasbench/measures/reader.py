@@ -1,0 +1,118 @@
+"""The data of a stack of attackers: shared tables in memory, gathered by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from biasbench.errors import CellError
+from biasbench.measures.draws import IntArray
+from biasbench.measures.stacked import Stack, padded
+
+SLAB = 1024
+"""Rows that are read at once."""
+
+Table = Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an attacker reads of one split: some rows of a table.
+
+    Attributes:
+        table: Makes the table when its turn comes: [N, K] logits or 0/1 labels, or [N] classes that
+            stand for one-hot vectors. Draws that name the same function share the table.
+        rows: [n] rows of the table.
+        codes: [n] the protected attribute of these rows, 0..G-1.
+    """
+
+    table: Table
+    rows: IntArray
+    codes: IntArray
+
+
+class Reader:
+    """One split's draws of A attackers, which have n rows each.
+
+    Labels lie in memory as bytes and classes as numbers. Rows that are equal are evaluated once:
+    of one-hot labels there are at most K.
+
+    Args:
+        draws: One an attacker, of equal n and kind.
+        device: Where the data lie.
+
+    Raises:
+        CellError: When a score is not finite: an attacker would find nothing and the model would
+            look perfectly fair.
+    """
+
+    def __init__(self, draws: Sequence[Draw], device: torch.device) -> None:
+        made: dict[Table, NDArray[Any]] = {draw.table: draw.table() for draw in draws}
+        starts = dict(zip(made, np.cumsum([0, *map(len, made.values())]), strict=False))
+        self.size = len(draws[0].rows)
+        self.table = _tensor(list(made.values()), device)
+        self.rows = _stacked([draw.rows + starts[draw.table] for draw in draws], device)  # [n, A]
+        self.codes = _stacked([draw.codes for draw in draws], device)  # [n, A]
+        distinct = [_distinct(made[draw.table], draw.rows) for draw in draws]
+        most = max(len(first) for first, _ in distinct)
+        first = [np.resize(rows, most) + starts[d.table] for (rows, _), d in zip(distinct, draws, strict=True)]
+        self.first = _stacked(first, device)  # [u, A]: where each distinct row stands in the table
+        self.same = _stacked([inverse for _, inverse in distinct], device)  # [n, A] into 0..u-1
+
+    def batch(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and codes of rows `at` [B, A] of the draws, as `Stack.learn` takes them."""
+        return self._features(self.rows.gather(0, at)), self.codes.gather(0, at)
+
+    def right(self, stack: Stack) -> Tensor:
+        """[n, A] which rows each attacker gets right.
+
+        Raises:
+            CellError: When an attacker's numbers overflow.
+        """
+        said = []
+        for logits in stack.read(self._features(rows) for rows in torch.split(self.first, SLAB)):
+            if not torch.isfinite(logits).all():
+                raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
+            said.append(logits.argmax(2))
+        return torch.cat(said).gather(0, self.same) == self.codes
+
+    def _features(self, rows: Tensor) -> Tensor:
+        """[B, A] classes, or [B, A, K] float32 of padded width."""
+        taken = self.table.index_select(0, rows.view(-1))
+        return taken.view(rows.shape) if self.table.ndim == 1 else taken.float().view(*rows.shape, -1)
+
+
+def _tensor(tables: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
+    """All tables as one: classes int64, labels uint8, scores float32; widths padded."""
+    whole = np.concatenate(tables) if len(tables) > 1 else tables[0]
+    if whole.ndim == 1:
+        return torch.from_numpy(whole.astype(np.int64)).to(device)
+    kind = np.uint8 if whole.dtype.kind in "bu" else np.float32
+    out = np.zeros((len(whole), padded(whole.shape[1])), kind)
+    with np.errstate(over="ignore"):
+        out[:, : whole.shape[1]] = whole
+    if kind is np.float32 and not np.isfinite(out).all():
+        raise CellError("a score that the attacker should read is not finite")
+    return torch.from_numpy(out).to(device)
+
+
+def _distinct(table: NDArray[Any], rows: IntArray) -> tuple[IntArray, IntArray]:
+    """First rows of equal ones, and for each of `rows` which of them it equals; scores are not compared."""
+    if table.ndim == 2 and table.dtype.kind not in "bu":
+        return rows, np.arange(len(rows))
+    values = table[rows]
+    if values.ndim == 2:
+        packed = np.ascontiguousarray(np.packbits(values, axis=1))
+        values = packed.view(f"V{packed.shape[1]}").ravel()
+    _, first, same = np.unique(values, return_index=True, return_inverse=True)
+    return rows[first], same
+
+
+def _stacked(columns: Sequence[IntArray], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack(columns, 1).astype(np.int64)).to(device)

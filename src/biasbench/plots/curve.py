@@ -1,0 +1,43 @@
+"""Figure 4 of Wang et al. 2019: dataset leakage against the labels' F1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from biasbench import io
+from biasbench.measures.curve import Curve
+from biasbench.measures.figure import LeakageReport
+
+INK, BAND, NULL = "#1f4e79", "#9fbfdf", "#8c8c8c"
+
+
+def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> None:
+    """Draw the curve with its spread, and the nulls of the clean labels; written whole or not at all.
+
+    Args:
+        path: Where to; the ending tells the format.
+        curve: What to draw.
+        report: Of the clean labels: its nulls are drawn as levels.
+        title: What was measured.
+    """
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = picture.subplots()
+    f1 = np.array(curve.f1)
+    mean, std = (np.array([getattr(figure, name) for figure in curve.figures]) for name in ("mean", "std"))
+    axes.fill_between(f1, mean - std, mean + std, color=BAND, alpha=0.6, linewidth=0, label="± 1 sd over rounds")
+    axes.plot(f1, mean, marker="o", markersize=3.5, color=INK, linewidth=1.4, label=f"λ_D(F1), {curve.kind}")
+    for name, style, words in (("null_train", "--", "shuffled in training"), ("null_all", ":", "shuffled everywhere")):
+        null = report.figures[name].mean
+        axes.axhline(null, color=NULL, linestyle=style, linewidth=1, label=f"null, {words}: {null:.1f}")
+    axes.set(xlabel="macro F1 of the labels, %", ylabel=f"leakage of {report.attribute}, %", title=title)
+    axes.title.set_fontsize(10)
+    axes.set_xlim(0, 101)
+    axes.grid(color="#e5e5e5", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    with io.writing(path) as aside:
+        picture.savefig(aside, format=path.suffix.lstrip("."), dpi=150)
