@@ -43,7 +43,7 @@ class Certified:
     """
 
     name: str
-    rounds: int = 5
+    rounds: int = 3
     folds: int = 5
     caps: tuple[int, int, int] | None = None
     kinds: tuple[str, ...] = KINDS

@@ -71,9 +71,9 @@ def _draws(fit: Fit) -> tuple[Draw, Draw]:
 
     All fits of a pool share its table of labels, whereas each has scores of its own, standardised.
     """
-    codes = fit.pool.codes
+    codes, whole = fit.pool.codes, fit.pool.whole
     if fit.pool.table.ndim == 1 or fit.pool.table.dtype.kind in "bu":
-        return tuple(Draw(fit.pool.whole, rows, codes[rows]) for rows in (fit.train, fit.read))  # type: ignore[return-value]
+        return Draw(whole, fit.train, codes[fit.train]), Draw(whole, fit.read, codes[fit.read])
     train, read = fit.tables()
     return (
         Draw(lambda: train, np.arange(len(train)), codes[fit.train]),

@@ -43,7 +43,7 @@ class Pool:
         self.codes = np.concatenate([draw.codes for draw in draws])
         if not np.isfinite(self.table).all():
             raise CellError("a score that the attacker should read is not finite")
-        train, val, test = (len(draw.rows) for draw in draws)
+        train, val = (len(draw.rows) for draw in draws[:2])
         self.size, self.judged = train + val, slice(train, train + val)
         for where, part, least in (
             ("train and val", slice(self.size), folds),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biasbench.measures.certified_interval import rounds_interval
+from biasbench.measures.intervals import rounds_interval
 
 Floats = NDArray[np.float64]
 

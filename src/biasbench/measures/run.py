@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasbench.data import Progress
-from biasbench.measures.certified_interval import bootstrap_difference, bootstrap_interval
+from biasbench.measures.intervals import bootstrap_difference, bootstrap_interval
 from biasbench.measures.figure import Figure, fold
 from biasbench.measures.rounds import Attack, Rounds
 from biasbench.metric import Memo
@@ -79,7 +79,8 @@ def run(
     if isinstance(protocol, Certified):
         from biasbench.measures.certified_attack import certified_attack
 
-        certified_attack(jobs, protocol, threads=threads, device=device, done=done, progress=progress)
+        first = [i for i, a in enumerate(todo) if not (a.round_ or a.shuffled or a.noise or a.planted)]
+        certified_attack(jobs, protocol, threads=threads, device=device, certify=first, done=done, progress=progress)
     else:
         from biasbench.measures.attackers import train_attackers
 
