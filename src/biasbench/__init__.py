@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "audit.file": ("AuditFile",),
+    "audit.read": ("read_audit_file",),
+    "audit.report": ("AuditReport", "audit_file"),
     "backbone": ("Backbone", "seeded"),
     "data": (
         "Batch", "Dataset", "Outputs", "Predictions", "Progress", "SPLITS", "Split", "attribute", "check_table",
@@ -28,6 +31,8 @@ _HOME = {
     "measures.directional": ("directional_amplification",),
     "measures.gaps": ("demographic_parity_gap", "equalised_odds_gap"),
     "measures.groups": ("worst_group",),
+    "measures.ablation": ("leakage_by_attacker",),
+    "measures.curve": ("Curve", "leakage_curve"),
     "measures.leakage": ("leakage",),
     "measures.multi": ("multi_attribute_amplification",),
     "measures.named": ("LEAKAGE_PROTOCOLS",),
@@ -42,6 +47,10 @@ _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(["__version__", *_WHERE])
 
 if TYPE_CHECKING:
+    from biasbench.audit.file import AuditFile as AuditFile
+    from biasbench.audit.read import read_audit_file as read_audit_file
+    from biasbench.audit.report import AuditReport as AuditReport
+    from biasbench.audit.report import audit_file as audit_file
     from biasbench.backbone import Backbone as Backbone
     from biasbench.backbone import seeded as seeded
     from biasbench.data import SPLITS as SPLITS
@@ -69,16 +78,19 @@ if TYPE_CHECKING:
     from biasbench.head import default_head as default_head
     from biasbench.hookspecs import Entry as Entry
     from biasbench.hookspecs import hookimpl as hookimpl
+    from biasbench.measures.ablation import leakage_by_attacker as leakage_by_attacker
     from biasbench.measures.amplification import bias_amplification as bias_amplification
+    from biasbench.measures.curve import Curve as Curve
+    from biasbench.measures.curve import leakage_curve as leakage_curve
     from biasbench.measures.directional import directional_amplification as directional_amplification
+    from biasbench.measures.figure import Figure as Figure
+    from biasbench.measures.figure import LeakageReport as LeakageReport
     from biasbench.measures.gaps import demographic_parity_gap as demographic_parity_gap
     from biasbench.measures.gaps import equalised_odds_gap as equalised_odds_gap
     from biasbench.measures.groups import worst_group as worst_group
     from biasbench.measures.leakage import leakage as leakage
     from biasbench.measures.multi import multi_attribute_amplification as multi_attribute_amplification
     from biasbench.measures.named import LEAKAGE_PROTOCOLS as LEAKAGE_PROTOCOLS
-    from biasbench.measures.figure import Figure as Figure
-    from biasbench.measures.figure import LeakageReport as LeakageReport
     from biasbench.measures.sample import Sample as Sample
     from biasbench.method import Activations as Activations
     from biasbench.method import BuildInfo as BuildInfo

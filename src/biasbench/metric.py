@@ -56,7 +56,7 @@ class NoMemo:
         3
     """
 
-    def get(self, key: str) -> Any:  # noqa: ARG002
+    def get(self, key: str) -> Any:
         """None."""
         return None
 
@@ -103,6 +103,7 @@ class Metric(ABC):
         splits: Splits whose predictions it reads.
         protocols: Names of the measuring protocols it knows; empty = it does not care.
         source: The paper it comes from.
+        on_request: Whether it is computed only when it is named.
     """
 
     name: ClassVar[str]
@@ -110,6 +111,7 @@ class Metric(ABC):
     splits: ClassVar[tuple[str, ...]] = ("test",)
     protocols: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
+    on_request: ClassVar[bool] = False
 
     @abstractmethod
     def measure(

@@ -17,7 +17,7 @@ from biasbench.locate import open_dataset
 from biasbench.method import BuildInfo
 from biasbench.metric import Metric
 from biasbench.planned import FIELD_TAPS, Cell, Data
-from biasbench.plugins import Plugins
+from biasbench.plugins import Plugins, default_metrics
 from biasbench.recipe import Precision, Recipe, load_recipe
 from biasbench.spec import MethodSpec, RunSpec, check_own_name, resolve_method, source_of
 from biasbench.weights import ResolvedWeights
@@ -125,7 +125,7 @@ class _Planner:
     def _check_metrics(self, request: Request, recipe: Recipe) -> None:
         """Metrics and the protocol have names too."""
         known: set[str] = set()
-        for text in request.metrics or self.plugins.metrics.offers:
+        for text in request.metrics or default_metrics(self.plugins):
             offer = self.plugins.metrics.find(parse(text)[0].name)
             cls = self.metrics.setdefault(text, offer.load())
             bind(cls, parse(text)[0], offer.entry.options)
@@ -179,7 +179,7 @@ class _Planner:
         for name in (*attributes, *used):
             data.derive(name)
             attribute(data.tables["train"], name)  # raises for an unknown one
-        metrics = tuple(request.metrics) or tuple(self.plugins.metrics.offers)
+        metrics = tuple(request.metrics) or default_metrics(self.plugins)
         text = canonical(component.name, options)
         reason = self._impossible(resolved, text, cls, component.name, options, data, recipe)
         sources = tuple(s for s in (data.source, source_of(cls, offer)) if s)

@@ -294,3 +294,9 @@ def describe_exception(error: BaseException) -> str:
     """Class and first line of an exception, safe to print."""
     lines = str(error).strip().splitlines()
     return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+
+def default_metrics(plugins: Plugins) -> tuple[str, ...]:
+    """Names of the metrics that are computed when none is named."""
+    names = [name for name in plugins.metrics.offers if "{" not in name]
+    return tuple(name for name in names if not plugins.metrics.find(name).load().on_request)

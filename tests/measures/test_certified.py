@@ -16,9 +16,9 @@ from biasbench import CellError, UsageError
 from biasbench.measures.attackers import Job
 from biasbench.measures.certified import CERTIFIED, KINDS, Certified
 from biasbench.measures.certified_attack import certified_attack
-from biasbench.measures.intervals import bootstrap_interval
 from biasbench.measures.certified_plateau import Slope, slope
 from biasbench.measures.certified_pool import Pool, standardised
+from biasbench.measures.intervals import bootstrap_interval
 from biasbench.measures.reader import Draw
 
 pytestmark = pytest.mark.torch

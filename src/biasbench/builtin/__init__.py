@@ -55,5 +55,6 @@ def biasbench_metrics() -> list[Entry]:
             f"{_HERE}.metrics.amplification:Amplification",
             "bias amplification by other definitions, gaps between groups, worst group",
         ),
+        Entry("attackers", f"{_HERE}.metrics.attackers:Attackers", "model leakage by weaker and stronger attackers"),
         Entry("leakage", f"{_HERE}.metrics.leakage:Leakage", "dataset and model leakage, bias amplification"),
     ]

@@ -192,8 +192,9 @@ def text_of(report: LeakageReport, curve: Curve | None, title: str) -> str:
     headings = ("percent", "mean ± sd", "last epoch", "95 % interval", "rounds")
     keep = [i for i, _ in enumerate(headings) if any(row[i] for row in rows)]
     table = grid([headings[i] for i in keep], [[row[i] for i in keep] for row in rows])
+    groups = ", ".join(map(printable, report.groups))
     lines = [
-        f"{printable(title)}: {printable(report.attribute)} ({', '.join(map(printable, report.groups))}), "
+        f"{printable(title)}: {printable(report.attribute)} ({groups})",
         f"protocol {printable(report.protocol)}, chance {report.chance:g}",
         "",
         render(table),

@@ -109,6 +109,7 @@ def jobs_of(
 ) -> Iterator[MeasureJob]:
     """One job for each protocol of a run: the one asked for, those measured before, or the recipe's."""
     from biasbench.job import MeasureJob
+    from biasbench.plugins import default_metrics
 
     manifest = store.manifest(store.run(key))
     recipe = manifest["spec"]["recipe"]
@@ -118,7 +119,7 @@ def jobs_of(
         seen = dict.fromkeys(r["attribute"] for r in before if r["protocol"] == name)
         yield MeasureJob(
             key=key,
-            metrics=tuple(metrics) or tuple(m for m in plugins.metrics.offers if "{" not in m),
+            metrics=tuple(metrics) or default_metrics(plugins),
             attributes=tuple(attributes) or tuple(seen) or (manifest["attribute"],),
             protocol=name,
             results=store.root.absolute(),

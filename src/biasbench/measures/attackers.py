@@ -121,9 +121,11 @@ def train_attackers(
 
 def _stacks(jobs: Sequence[Job], workers: int, most: int) -> list[Sequence[int]]:
     """Numbers of jobs to train together: alike in shape, at most so many, in equal parts for the workers."""
-    alike: dict[tuple[int, ...], list[int]] = {}
+    alike: dict[tuple[object, ...], list[int]] = {}
     for i, job in enumerate(jobs):
-        alike.setdefault((job.width, job.groups, *(len(job.draws[s].rows) for s in SPLITS)), []).append(i)
+        draws = [job.draws[split] for split in SPLITS]
+        shape = (job.width, job.groups, *(len(draw.rows) for draw in draws), *(draw.kind for draw in draws))
+        alike.setdefault(shape, []).append(i)
     return [
         part.tolist()
         for same in alike.values()

@@ -88,6 +88,8 @@ def p_value(figures: Mapping[str, Figure], first: str) -> dict[str, Any]:
     """
     shares = {}
     for name in ("null_all", "null_train"):
+        if name not in figures:
+            continue
         null = figures[name].rounds
         higher = int((null >= figures[first].mean).sum())
         shares[name] = (1 + higher) / (1 + len(null)) if len(null) >= ENOUGH else None

@@ -76,7 +76,7 @@ def leakage(
         perturbation: `"flips"` or `"replacement"`; by default flips for multi-label data and
             replacement for single-label data.
         noises: Shares of wrong attributes to measure under.
-        nulls: Null draws (default: as many as rounds); at least 99 give a p-value.
+        nulls: Null draws (default: as many as rounds); at least 99 give a p-value, 0 leaves nulls out.
         minimum: Groups with fewer rows than this in any split are left out, and named in the details; by
             default 100 where there are more than two groups (an intersection soon has tiny ones), else 1.
         memo: Keeps every attacker's outcome by content, so that nothing is trained twice and an
@@ -188,9 +188,8 @@ class _Plan:
             *(["lambda_M_decoded"] if decoded else []),
             *(["delta"] if self.model else []),
             *(["delta_decoded"] if decoded else []),
-            "null_all",
-            "null_train",
-            *(["null_all_D", "null_train_D"] if self.model else []),
+            *(["null_all", "null_train"] if self.nulls else []),
+            *(["null_all_D", "null_train_D"] if self.model and self.nulls else []),
             *(f"noise_{100 * q:g}" for q in self.noises),
         ]
 
@@ -208,7 +207,10 @@ class _Plan:
             found["lambda_M"] = [Attack(r, "scores") for r in every]
             if plan.samples["train"].labels is not None:
                 found["lambda_M_decoded"] = [Attack(r, "labels") for r in every]
-        beside: list[tuple[str, Reads, int]] = [("", first, self.nulls), ("_D", "targets", count if self.model else 0)]
+        beside: list[tuple[str, Reads, int]] = [
+            ("", first, self.nulls),
+            ("_D", "targets", count if self.model and self.nulls else 0),
+        ]
         for ending, reads, draws in beside:
             for shuffled in NULLS if draws else ():
                 found[f"null_{shuffled}{ending}"] = [

@@ -30,11 +30,13 @@ class Draw:
             stand for one-hot vectors. Draws that name the same function share the table.
         rows: [n] rows of the table.
         codes: [n] the protected attribute of these rows, 0..G-1.
+        kind: Of the table; only attackers that read tables of one kind are stacked.
     """
 
     table: Table
     rows: IntArray
     codes: IntArray
+    kind: str = ""
 
 
 class Reader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,8 +134,10 @@ class Rounds:
             drawn = generator(*stream).permutation(drawn)
         if attack.perturbed is not None:
             rate = attack.perturbed
-            return Draw(lambda: self._perturbed(attack.round_, split, rate, rows), np.arange(len(rows)), drawn)
-        return Draw(self._table(attack, split), rows, drawn)
+            made = partial(self._perturbed, attack.round_, split, rate, rows)
+            return Draw(made, np.arange(len(rows)), drawn, self.kind)
+        kind = "scores" if attack.reads == "scores" else "labels"
+        return Draw(self._table(attack, split), rows, drawn, kind)
 
     def _codes(self, split: Split, noise: float) -> IntArray:
         codes = self.samples[split].attribute

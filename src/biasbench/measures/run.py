@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasbench.data import Progress
-from biasbench.measures.intervals import bootstrap_difference, bootstrap_interval
 from biasbench.measures.figure import Figure, fold
+from biasbench.measures.intervals import bootstrap_difference, bootstrap_interval
 from biasbench.measures.rounds import Attack, Rounds
 from biasbench.metric import Memo
 from biasbench.rng import generator

@@ -31,6 +31,8 @@ def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> N
     axes.fill_between(f1, mean - std, mean + std, color=BAND, alpha=0.6, linewidth=0, label="± 1 sd over rounds")
     axes.plot(f1, mean, marker="o", markersize=3.5, color=INK, linewidth=1.4, label=f"λ_D(F1), {curve.kind}")
     for name, style, words in (("null_train", "--", "shuffled in training"), ("null_all", ":", "shuffled everywhere")):
+        if name not in report.figures:
+            continue
         null = report.figures[name].mean
         axes.axhline(null, color=NULL, linestyle=style, linewidth=1, label=f"null, {words}: {null:.1f}")
     axes.set(xlabel="macro F1 of the labels, %", ylabel=f"leakage of {report.attribute}, %", title=title)

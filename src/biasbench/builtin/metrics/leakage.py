@@ -17,6 +17,7 @@ from biasbench import (
     Metric,
     Predictions,
     Sample,
+    Split,
     attribute,
     leakage,
     targets,
@@ -79,7 +80,7 @@ class Leakage(Metric):
         context: Measurement,
     ) -> Mapping[str, Any]:
         report = leakage(
-            {split: _sample(predictions[split], tables[split], context.attribute, split) for split in SPLITS},
+            samples_of(predictions, tables, context.attribute),
             context.protocol,
             attribute=context.attribute,
             groups=context.groups,
@@ -92,6 +93,18 @@ class Leakage(Metric):
             rounds = dict.fromkeys(rounds, float("nan"))
         shown = {name: figure.to_json() for name, figure in report.figures.items()}
         return {**rounds, **report.details, "figures": shown, "flags": list(report.flags)}
+
+
+def samples_of(
+    predictions: Mapping[str, Predictions], tables: Mapping[str, pd.DataFrame], name: str
+) -> dict[Split, Sample]:
+    """Train, val and test as leakage reads them.
+
+    Raises:
+        CellError: When there are no scores to attack.
+        DataError: When predictions and tables are not of the same examples.
+    """
+    return {split: _sample(predictions[split], tables[split], name, split) for split in SPLITS}
 
 
 def _sample(said: Predictions, table: pd.DataFrame, name: str, split: str) -> Sample:

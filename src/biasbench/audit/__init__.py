@@ -1,0 +1,1 @@
+"""Measuring a model that biasbench never saw, from one file of its outputs."""

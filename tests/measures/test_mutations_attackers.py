@@ -1,0 +1,156 @@
+"""Comparison with the plain way notices planted bugs in the stacked attackers."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from biasbench import SPLITS, CellError
+from biasbench.measures.attackers import Job, Outcome
+from biasbench.measures.protocol import Protocol
+from biasbench.measures.reader import Draw
+from tests.measures.mutations import Mutation, loaded
+
+pytestmark = pytest.mark.torch
+PLAIN = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "helpers" / "plain_attacker.py")))
+HOME = "biasbench.measures"
+MODULES = tuple(f"{HOME}.{name}" for name in ("stacked", "reader", "attackers"))  # each after those it imports
+# Module, the mistake, what stands there, what is planted.
+PLANTED = (
+    ("stacked", "momentum", "MOMENTUM = 0.1", "MOMENTUM = 0.2"),
+    ("stacked", "epsilon", "EPS = 1e-5", "EPS = 1e-3"),
+    ("stacked", "initial weights by fan-out", "bound = fan_in**-0.5", "bound = fan_out**-0.5"),
+    ("stacked", "neighbours' classes", "(classes + self._offsets)", "(classes)"),
+    ("stacked", "biased running variance of classes", "variance * (b / (b - 1))", "variance"),
+    ("stacked", "variance of counts", "variance = mean * (1 - mean)", "variance = mean.clone()"),
+    ("stacked", "running mean of classes stays", "self.means[0].lerp_(mean, MOMENTUM)", "mean"),
+    ("stacked", "the input's shift is left out", " + _row(self.shifts[0], self.weights[0])", ""),
+    (
+        "stacked",
+        "the input's scale is not learnt",
+        "torch.sum(torch.mul(dw, w, out=self._folded()), 2, out=_grad(self.scales[0]))",
+        "",
+    ),
+    (
+        "stacked",
+        "the input's shift is not learnt",
+        "_multiply(w, total.unsqueeze(2), _grad(self.shifts[0]).unsqueeze(2))",
+        "",
+    ),
+    (
+        "stacked",
+        "the first weights learn without the shift",
+        ".addcmul_(self.shifts[0].unsqueeze(2), total.unsqueeze(1))",
+        "",
+    ),
+    (
+        "stacked",
+        "the first weights learn without the scale",
+        "dw.mul_(self.scales[0].unsqueeze(2))",
+        "dw",
+    ),
+    ("stacked", "classes are not centred", "dw.addcmul_(mean.unsqueeze(2), total.unsqueeze(1), value=-1)", "dw"),
+    ("stacked", "BatchNorm's mean is a constant", "g.sub_(dshift / b)", "g"),
+    ("stacked", "BatchNorm's variance is a constant", ".addcmul_(x, dscale, value=-1 / b)", ""),
+    ("stacked", "gradient without the scale", ".mul_(self.scales[i] * invstd)", ".mul_(invstd)"),
+    ("stacked", "hidden shifts are not learnt", "_sum(g, dshift)", "dshift.zero_()"),
+    ("stacked", "the last bias is not learnt", "_sum(g, _grad(self.biases[i])[:, : g.shape[2]])", ""),
+    ("stacked", "gradient of a ReLU", "grad_input(g, act, self.shape.slope, True", "grad_input(g, act, 0.0, True"),
+    ("stacked", "gradient of the summed loss", "logits.div_(len(codes))", "logits"),
+    ("stacked", "gradient up the hill", "new_full((1, 1, 1), -1.0)", "new_full((1, 1, 1), 1.0)"),
+    ("stacked", "scores are read uncentred", "slab.sub_(self.means[0]).mul_", "slab.mul_"),
+    ("stacked", "classes are read uncentred", "self.means[0], gain[0], value=-1)", "self.means[0], gain[0], value=0)"),
+    ("stacked", "hidden layers are read uncentred", "bias - self.means[i + 1]", "bias"),
+    ("stacked", "hidden layers are read unscaled", "weight = weight * gain[i + 1].unsqueeze(1)", "pass"),
+    ("reader", "codes of other rows", "self.codes.gather(0, at)", "self.codes[: len(at)]"),
+    ("reader", "rows of the first table", "draw.rows + starts[draw.table] for", "draw.rows for"),
+    ("reader", "distinct rows of the first table", "np.resize(rows, most) + starts[d.table]", "np.resize(rows, most)"),
+    ("reader", "distinct rows by number in the draw", "return rows[first], same", "return first, same"),
+    ("reader", "eight labels tell rows apart", "np.packbits(values, axis=1)", "np.packbits(values[:, :8], axis=1)"),
+    ("reader", "the least likely group", "logits.argmax(2)", "logits.argmin(2)"),
+    ("reader", "attackers that overflow pass", "if not torch.isfinite(logits).all():", "if False:"),
+    ("reader", "scores that are not finite pass", "if kind is np.float32 and not", "if False and not"),
+    ("attackers", "the latest of equal epochs", "if hits > best[a]:", "if hits >= best[a]:"),
+    ("attackers", "the epoch is selected on test", "val.right(stack)", "test.right(stack)"),
+    ("attackers", "the last epoch is read", "now.copy_(then)", "then.copy_(now)"),
+    ("attackers", "the selected epoch is told twice", "last[a] / test.size", "float(right[:, a].mean())"),
+    ("attackers", "one attacker's best epoch is everybody's", "then[a].copy_(now[a])", "then.copy_(now)"),
+    ("attackers", "no weight decay", ", weight_decay=protocol.weight_decay", ""),
+    ("attackers", "a last row alone is dropped", "pieces[-2:] = [torch.cat(pieces[-2:])]", "pieces.pop()"),
+    ("attackers", "mean of the batches' means", "* len(batch)", "* protocol.batch_size"),
+    ("attackers", "one order for all", '"order") for job in jobs', '"order") for job in jobs[:1] * len(jobs)'),
+    ("attackers", "the same order every epoch", "o.permutation(train.size) for o in orders", "np.arange(train.size) for _ in orders"),
+)  # fmt: skip
+MUTATIONS = [Mutation(f"{HOME}.{module}", *rest) for module, *rest in PLANTED]
+PROTOCOL = Protocol("t", epochs=6, lr=1e-2, weight_decay=1e-2, layers=3, width=9, batch_size=8, slope=0.1)
+
+
+def draw(kind: str, name: tuple[int, int], n: int) -> Draw:
+    """Some rows of a table in which two columns tell the group a little."""
+    rng = np.random.default_rng(name)
+    codes = rng.integers(0, 3, 2 * n)
+    if kind == "scores":
+        table = rng.normal(1, 2, (2 * n, 11))
+        table[:, 9] += codes
+    elif kind == "labels":
+        table = (rng.random((2 * n, 11)) < 0.3).astype(np.uint8)
+        table[:, 9] = rng.random(2 * n) < 0.2 + 0.3 * codes
+    else:
+        table = np.where(rng.random(2 * n) < 0.6, codes + 4, rng.integers(0, 11, 2 * n))
+    rows = rng.permutation(2 * n)[:n]
+    return Draw(lambda: table, rows, codes[rows])
+
+
+def jobs(kind: str) -> list[Job]:
+    sizes = dict(zip(SPLITS, (41, 30, 50), strict=True))  # the last batch would have one row
+    return [
+        Job((kind, a), {s: draw(kind, (a, i), n) for i, (s, n) in enumerate(sizes.items())}, 11, 3) for a in range(3)
+    ]
+
+
+@cache
+def expected(kind: str) -> list[Outcome]:
+    return [PLAIN.attack(job, PROTOCOL) for job in jobs(kind)]
+
+
+def wrong_answers(engine: SimpleNamespace) -> list[str]:
+    """What differs from the plain way."""
+    wrong = []
+    for kind in ("scores", "labels", "classes"):
+        for got, right in zip(engine.train_attackers(jobs(kind), PROTOCOL), expected(kind), strict=True):
+            if not np.allclose(got.losses, right.losses, rtol=1e-4, atol=0):
+                wrong.append(f"{kind}: losses")
+            if (got.epoch, got.accuracy, got.last) != (right.epoch, right.accuracy, right.last):
+                wrong.append(f"{kind}: epoch or accuracy")
+            if (got.val != right.val).any() or (got.right != right.right).any():
+                wrong.append(f"{kind}: rows")
+    return wrong + [f"{value} passes" for value in (np.nan, 1e36) if passes(engine, value)]
+
+
+def passes(engine: SimpleNamespace, value: float) -> bool:
+    """Whether scores of this size are attacked as if they said something."""
+    (job, *_) = jobs("scores")
+    table = job.draws["val"].table().copy()
+    table[:, 3] = value
+    draws = {**job.draws, "val": Draw(lambda: table, job.draws["val"].rows, job.draws["val"].codes)}
+    try:
+        engine.train_attackers([Job(job.stream, draws, 11, 3)], PROTOCOL)
+    except CellError:
+        return False
+    return True
+
+
+def test_without_a_bug_nothing_differs() -> None:
+    with loaded(MODULES) as engine:
+        assert wrong_answers(engine) == []
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_planted_bug_is_noticed(mutation: Mutation) -> None:
+    with loaded(MODULES, mutation) as engine:
+        assert wrong_answers(engine)  # a crash alone would prove nothing
