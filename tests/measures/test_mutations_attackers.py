@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
@@ -74,7 +76,6 @@ PLANTED = (
     ("reader", "eight labels tell rows apart", "np.packbits(values, axis=1)", "np.packbits(values[:, :8], axis=1)"),
     ("reader", "the least likely group", "logits.argmax(2)", "logits.argmin(2)"),
     ("reader", "attackers that overflow pass", "if not torch.isfinite(logits).all():", "if False:"),
-    ("reader", "scores that are not finite pass", "if kind is np.float32 and not", "if False and not"),
     ("attackers", "the latest of equal epochs", "if hits > best[a]:", "if hits >= best[a]:"),
     ("attackers", "the epoch is selected on test", "val.right(stack)", "test.right(stack)"),
     ("attackers", "the last epoch is read", "now.copy_(then)", "then.copy_(now)"),
@@ -84,10 +85,16 @@ PLANTED = (
     ("attackers", "a last row alone is dropped", "pieces[-2:] = [torch.cat(pieces[-2:])]", "pieces.pop()"),
     ("attackers", "mean of the batches' means", "* len(batch)", "* protocol.batch_size"),
     ("attackers", "one order for all", '"order") for job in jobs', '"order") for job in jobs[:1] * len(jobs)'),
-    ("attackers", "the same order every epoch", "o.permutation(train.size) for o in orders", "np.arange(train.size) for _ in orders"),
+    ("attackers", "rows in order", "o.permutation(train.size) for o in", "np.arange(train.size) for o in"),
 )  # fmt: skip
 MUTATIONS = [Mutation(f"{HOME}.{module}", *rest) for module, *rest in PLANTED]
-PROTOCOL = Protocol("t", epochs=6, lr=1e-2, weight_decay=1e-2, layers=3, width=9, batch_size=8, slope=0.1)
+KINDS = ("scores", "labels", "classes")
+# One layer repeats to the row. Between two BatchNorms the input's shift has no gradient but rounding, of which Adam
+# makes steps of the full size; the losses do not see it, the running statistics do a little.
+ONE, THREE = (
+    Protocol("t", epochs=6, lr=1e-2, weight_decay=1e-2, layers=layers, width=9, batch_size=8, slope=0.1)
+    for layers in (1, 3)
+)
 
 
 def draw(kind: str, name: tuple[int, int], n: int) -> Draw:
@@ -114,32 +121,44 @@ def jobs(kind: str) -> list[Job]:
 
 
 @cache
-def expected(kind: str) -> list[Outcome]:
-    return [PLAIN.attack(job, PROTOCOL) for job in jobs(kind)]
+def expected(kind: str, protocol: Protocol) -> list[Outcome]:
+    return [PLAIN.attack(job, protocol) for job in jobs(kind)]
 
 
 def wrong_answers(engine: SimpleNamespace) -> list[str]:
-    """What differs from the plain way."""
+    """What differs from the plain way; a refusal is an answer, any other error is none."""
     wrong = []
-    for kind in ("scores", "labels", "classes"):
-        for got, right in zip(engine.train_attackers(jobs(kind), PROTOCOL), expected(kind), strict=True):
-            if not np.allclose(got.losses, right.losses, rtol=1e-4, atol=0):
-                wrong.append(f"{kind}: losses")
-            if (got.epoch, got.accuracy, got.last) != (right.epoch, right.accuracy, right.last):
-                wrong.append(f"{kind}: epoch or accuracy")
-            if (got.val != right.val).any() or (got.right != right.right).any():
-                wrong.append(f"{kind}: rows")
-    return wrong + [f"{value} passes" for value in (np.nan, 1e36) if passes(engine, value)]
+    for kind, protocol in product(KINDS, (ONE, THREE)):
+        name = f"{kind}, {protocol.layers} layers: "
+        try:
+            found = engine.train_attackers(jobs(kind), protocol)
+        except CellError as error:
+            wrong.append(f"{name}{error}")
+            continue
+        for got, right in zip(found, expected(kind, protocol), strict=True):
+            if not np.allclose(got.losses, right.losses, rtol=1e-5, atol=0):
+                wrong.append(f"{name}losses")
+            if np.abs(got.val - right.val).max() > (0 if protocol is ONE else 1.5 / 30):
+                wrong.append(f"{name}validation")
+            chosen = ("epoch", "accuracy", "last")
+            if protocol is ONE and any(getattr(got, key) != getattr(right, key) for key in chosen):
+                wrong.append(f"{name}selection")
+            if protocol is ONE and (got.right != right.right).any():
+                wrong.append(f"{name}rows")
+    return wrong + [f"{value} passes" for value in (np.nan, 3e38) if passes(engine, value)]
 
 
 def passes(engine: SimpleNamespace, value: float) -> bool:
     """Whether scores of this size are attacked as if they said something."""
-    (job, *_) = jobs("scores")
-    table = job.draws["val"].table().copy()
-    table[:, 3] = value
-    draws = {**job.draws, "val": Draw(lambda: table, job.draws["val"].rows, job.draws["val"].codes)}
+    job = jobs("scores")[0]
+    train, val = job.draws["train"], job.draws["val"]
+    draws = {
+        **job.draws,
+        "train": replace(train, table=lambda: train.table() / 100),
+        "val": replace(val, table=lambda: np.full_like(val.table(), value)),
+    }
     try:
-        engine.train_attackers([Job(job.stream, draws, 11, 3)], PROTOCOL)
+        engine.train_attackers([replace(job, draws=draws)], ONE)
     except CellError:
         return False
     return True

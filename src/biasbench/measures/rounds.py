@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Reads = Literal["targets", "scores", "labels"]
 Shuffled = Literal["", "train", "all"]
+_STREAM: Mapping[Kind, str] = {"flips": "flip", "replacement": "replacement"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Rounds:
         return noisy(codes, noise, self.groups, generator(self.seed, "attribute noise", split)) if noise else codes
 
     def _perturbed(self, round_: int, split: Split, rate: float, rows: IntArray) -> NDArray[Any]:
-        rng = generator(*self.stream(round_, self.kind, split))
+        rng = generator(*self.stream(round_, _STREAM[self.kind], split))
         return perturb(self.samples[split].targets[rows], self.kind, rate, rng, self.width)
 
     def _table(self, attack: Attack, split: Split) -> Callable[[], NDArray[Any]]:
