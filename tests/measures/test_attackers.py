@@ -35,7 +35,7 @@ def leak(seed, n, k=5, groups=2, kind="scores", shift=1.0, scale=1.0):
         table = (rng.random((n, k)) < 0.2 + 0.4 * (np.arange(k) % groups == codes[:, None])).astype(np.uint8)
     else:
         table = np.where(rng.random(n) < 0.5, codes, rng.integers(0, k, n))
-    return Draw(lambda: table, np.arange(n), codes)
+    return Draw(lambda: table, np.arange(n), codes, kind)
 
 
 def job(seed=0, sizes=(200, 100, 400), k=5, groups=2, **how):

@@ -120,7 +120,7 @@ def test_an_absent_group_has_no_curve():
     with pytest.raises(CellError, match=r"the curve is undefined: no example of 1 \(val\)"):
         leakage_curve(lacking, ONCE, threads=1)
     with pytest.raises(CellError, match=r"no example of 2 \(train\), 2 \(val\), 2 \(test\)"):
-        leakage_curve(everywhere(agree(90)), ONCE, groups=3, threads=1)
+        leakage_curve(everywhere(agree(90)), ONCE, groups=("0", "1", "2"), minimum=0, threads=1)
 
 
 # -- drawing one ---------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def test_scores_that_are_not_numbers_are_refused_not_fair():
         ({"protocol": "quick(epoch=3)"}, UsageError, "no constant 'epoch'. Did you mean 'epochs'"),
         ({"groups": ("one",)}, DataError, "codes up to 1, and 1 groups are named"),
         ({"noises": (1.5,)}, UsageError, "a share of 1.5 is outside 0..1"),
-        ({"f1": 50.0}, UsageError, "macro F1 of 50"),
+        ({"f1": 50.0}, UsageError, "f1 must be from 0 to 1, not 50"),
         ({"nulls": -1}, UsageError, "nulls"),
         ({"perturbation": "replacement"}, UsageError, "replacement needs one label an example"),
     ],

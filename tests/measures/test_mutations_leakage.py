@@ -78,8 +78,8 @@ PLANTED = (
     (
         "rounds",
         "the same stream for every split",
-        "self.stream(round_, self.kind, split)",
-        "self.stream(round_, self.kind)",
+        ", split))\n        return perturb(",
+        "))\n        return perturb(",
         "labels of every split and round are perturbed, each anew",
     ),
     (

@@ -51,7 +51,7 @@ def test_options_are_constants():
         ("quick(epochs=True)", "epochs must be like 25, not True"),
         ("quick(fold=1)", "fold must be like True, not 1"),
         ("quick(caps=3)", r"caps must be like \(3000, 1500, 1500\), not 3"),
-        ("quick(caps=(1, 2))", "caps must be like"),
+        ("quick(caps=(1, 2))", "caps needs a positive number for each of train, val, test"),
         ("quick(caps=(1, 2, 3.5))", "caps must be like"),
         ("quick(caps=(1, 2, 0))", "caps needs a positive number for each of train, val, test"),
         ("quick(epochs=0, rounds=0)", "rounds must be at least 1; epochs must be at least 1"),

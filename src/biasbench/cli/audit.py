@@ -67,11 +67,13 @@ def audit_command(
     """
     from biasbench.audit.read import read_audit_file
     from biasbench.config import load_settings
+    from biasbench.measures.device import check_device
     from biasbench.measures.named import protocol_named
 
     check_output(output)
     settings = load_settings()
     protocol_named(protocol, single=False)  # a wrong name is told before the file is read
+    check_device(device)
     read = read_audit_file(file)
     names = [read.attribute(name) for name in dict.fromkeys(attributes)] or [read.attribute()]
 
@@ -95,11 +97,16 @@ def audit_command(
                     read, name, protocol, noises=noises, nulls=nulls, minimum=minimum, progress=progress, **common
                 )
             )
-        if attackers:
+        if attackers and not reports[-1].leakage.details["undefined"]:
             from biasbench.measures.ablation import leakage_by_attacker
 
             with Counter("attackers", quiet=quiet) as progress:
-                tables.append(leakage_by_attacker(read.samples(name), protocol, progress=progress, **common))
+                tables.append(
+                    leakage_by_attacker(
+                        read.samples(name), protocol, groups=read.groups(name), minimum=minimum, progress=progress,
+                        **common,
+                    )
+                )  # fmt: skip
     whole = document(reports, tables)
     if as_json:
         emit_json("audit", whole)

@@ -83,6 +83,7 @@ def leakage_command(
     from biasbench.labels import label_samples, measuring_seed
     from biasbench.locate import open_dataset
     from biasbench.measure import Memo
+    from biasbench.measures.device import check_device
     from biasbench.measures.leakage import NOISES, leakage
     from biasbench.measures.named import protocol_named
     from biasbench.planned import Data
@@ -91,6 +92,7 @@ def leakage_command(
 
     check_plot(plot)
     protocol_named(protocol, single=False)  # a wrong name is told before the data are read
+    check_device(device)
     plugins, settings = load_plugins(plugin_files), load_settings(data=data_roots)
     with Counter(f"{dataset}: index", quiet=quiet) as progress:
         opened, text = open_dataset(dataset, plugins, settings, progress=progress)
@@ -103,19 +105,21 @@ def leakage_command(
         varied: dict[str, Any] = {
             "protocol": protocol, "seed": measuring_seed(data, seed), "device": device,
             "memo": Memo(settings.cache / "memo"), "threads": threads or os.cpu_count() or 1,
+            "groups": data.groups[name], "minimum": minimum,
         }  # fmt: skip
         common = {**varied, "perturbation": perturbation}
         with Counter(f"leakage of {name}", quiet=quiet) as progress:
             report = leakage(
-                samples, attribute=name, groups=data.groups[name], f1=None if f1 is None else f1 / 100,
-                noises=() if no_noise else NOISES, nulls=nulls, minimum=minimum, progress=progress, **common,
+                samples, attribute=name, f1=None if f1 is None else f1 / 100,
+                noises=() if no_noise else NOISES, nulls=nulls, progress=progress, **common,
             )  # fmt: skip
         found = None
-        if curve or plot is not None:
+        defined = not report.details["undefined"]
+        if defined and (curve or plot is not None):
             from biasbench.measures.curve import leakage_curve
 
             with Counter(f"curve of {name}", quiet=quiet) as progress:
-                found = leakage_curve(samples, groups=len(data.groups[name]), progress=progress, **common)
+                found = leakage_curve(samples, progress=progress, **common)
         if plot is not None and found is not None:
             from biasbench.plots.curve import draw_curve
 
@@ -123,11 +127,11 @@ def leakage_command(
             draw_curve(path, found, report, f"{text}, {chosen.text}")
         documents.append(document(report, found, f1))
         shown.append(text_of(report, found, f"{text}, {chosen.text}"))
-        if attackers:
+        if defined and attackers:
             from biasbench.measures.ablation import leakage_by_attacker
 
             with Counter("attackers", quiet=quiet) as progress:
-                each = leakage_by_attacker(samples, groups=len(data.groups[name]), progress=progress, **varied)
+                each = leakage_by_attacker(samples, progress=progress, **varied)
             documents[-1]["attackers"] = {key: figure.to_json() for key, figure in each.items()}
             shown.append(attackers_text(each))
     whole = {"dataset": text, "method": chosen.text, "seed": seed}
@@ -216,15 +220,18 @@ def attackers_text(figures: Mapping[str, Figure]) -> str:
 
 def facts(report: LeakageReport) -> Iterator[str]:
     """What the figures rest on, a line each."""
+    from biasbench.errors import printable
+
     details = report.details
     drawn = ", ".join(f"{split} {n:,}" for split, n in details["per_group"].items())
     yield f"rows drawn of each group: {drawn}"
     unknown = ", ".join(f"{split} {100 * (share or 0):.2f} %" for split, share in details["unknown_share"].items())
     yield f"rows of unknown attribute: {unknown}"
     for name, sizes in details["dropped_groups"].items():
-        yield f"left out: {name} {sizes}"
+        yield f"left out: {printable(name)} {printable(sizes)}"
     if "majority_rule" in details:
-        rule = ", ".join(f"{split} {value:.2f}" for split, value in details["majority_rule"].items())
+        shares = details["majority_rule"].items()
+        rule = ", ".join(f"{split} {'undefined' if share is None else f'{share:.2f}'}" for split, share in shares)
         yield f"majority rule of the balanced training draw, closed form: {rule}"
     if "f1_target" in details:
         rates = ", ".join(f"{rate:.5f}" for rate in details["perturbation_rate"])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from biasbench.data import Progress
-from biasbench.errors import UsageError
+from biasbench.errors import CellError, UsageError
+from biasbench.measures.checks import about_draws, large_groups
 from biasbench.measures.figure import Figure
 from biasbench.measures.named import AnyProtocol, protocol_named
 from biasbench.measures.protocol import Protocol
 from biasbench.measures.rounds import Attack, Reads, Rounds
 from biasbench.measures.run import figure_of, run
 from biasbench.measures.sample import Samples, check_samples
-from biasbench.metric import Memo, NoMemo
+from biasbench.metric import Memo
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "1 layer, all data": {"layers": 1},
@@ -32,7 +33,8 @@ def leakage_by_attacker(
     samples: Samples,
     protocol: str | AnyProtocol = "wang2019",
     *,
-    groups: int | None = None,
+    groups: Sequence[str] = (),
+    minimum: int | None = None,
     seed: int = 0,
     memo: Memo | None = None,
     progress: Progress | None = None,
@@ -44,7 +46,8 @@ def leakage_by_attacker(
     Args:
         samples: Train, val and test.
         protocol: Constants other than those that the table varies.
-        groups: G, where not every group need occur.
+        groups: As in `leakage`.
+        minimum: As in `leakage`: small groups are left out.
         seed: As in `leakage`: the draws are the same.
         memo: As in `leakage`.
         progress: Called with attackers done and due.
@@ -52,6 +55,7 @@ def leakage_by_attacker(
         device: As in `leakage`.
 
     Raises:
+        CellError: When a split has no example of a group.
         UsageError: When the protocol's attackers are no networks to vary.
 
     Example:
@@ -68,11 +72,14 @@ def leakage_by_attacker(
     if not isinstance(constants, Protocol):
         raise UsageError(f"protocol {constants.name} has no attacker to vary", fix="Use wang2019 or quick")
     reads: Reads = "targets" if samples["train"].scores is None else "scores"
+    samples, names, _ = large_groups(samples, groups or [str(g) for g in range(max(found, 2))], minimum)
+    if problem := about_draws(Rounds(samples, width, len(names), constants, seed, "flips"), names)["undefined"]:
+        raise CellError(f"leakage by attacker is {problem}")
     figures = {}
     for number, (name, changes) in enumerate(VARIANTS.items()):
-        rounds = Rounds(samples, width, groups or max(found, 2), replace(constants, **changes), seed, "flips")
+        rounds = Rounds(samples, width, len(names), replace(constants, **changes), seed, "flips")
         attacks = [Attack(r, reads) for r in range(constants.rounds)]
-        figures[name] = figure_of(run(rounds, attacks, memo or NoMemo(), None, threads, device), attacks, rounds)
+        figures[name] = figure_of(run(rounds, attacks, memo, None, threads, device), attacks, rounds)
         if progress is not None:
             progress(number + 1, len(VARIANTS))
     return figures

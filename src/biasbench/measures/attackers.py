@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biasbench.data import SPLITS, Progress, Split
+from biasbench.errors import CellError
 from biasbench.measures.protocol import Protocol
 from biasbench.measures.reader import Draw, Reader
 from biasbench.measures.stacked import Shape, Stack
@@ -78,15 +79,15 @@ def train_attackers(
 ) -> list[Outcome]:
     """Train one attacker a job and read its test draw at its best epoch on validation.
 
-    The same jobs give the same bits on the CPU, whatever the number of threads; an attacker's
-    figures do not depend on its neighbours beyond rounding.
+    The same jobs give the same bits on the CPU, whatever the number of threads and whoever an
+    attacker's neighbours are.
 
     Args:
         jobs: In any order; those of equal width, groups and numbers of rows are stacked.
         protocol: Network and optimiser.
         threads: Stacks trained side by side on the CPU (default: torch's number of threads).
         device: A torch device; on any but the CPU all attackers of a shape form one stack.
-        done: Called with a job's number and outcome as soon as it is known.
+        done: Called with a job's number and outcome as soon as it is known, from a thread of its stack.
         progress: Called with attacker-epochs done and due.
 
     Raises:
@@ -114,8 +115,14 @@ def train_attackers(
                 done(i, outcome)
 
     with _threads(1 if on_cpu else torch.get_num_threads()), ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(work, numbers) for numbers in stacks]:
-            future.result()
+        futures = [pool.submit(work, numbers) for numbers in stacks]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            tally.stop()
+            raise
     return [outcomes[i] for i in range(len(jobs))]
 
 
@@ -144,13 +151,23 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class _Stopped(Exception):  # noqa: N818
+    """Another stack failed, or the user has had enough."""
+
+
 class _Tally:
-    """Attacker-epochs done, counted across threads."""
+    """Attacker-epochs done, counted across threads; the place where running stacks learn that they may stop."""
 
     def __init__(self, due: int, progress: Progress | None) -> None:
-        self.due, self.progress, self.count, self.lock = due, progress, 0, Lock()
+        self.due, self.progress, self.count, self.lock, self.stopped = due, progress, 0, Lock(), False
+
+    def stop(self) -> None:
+        """Let running stacks end after their epoch."""
+        self.stopped = True
 
     def add(self, attackers: int) -> None:
+        if self.stopped:
+            raise _Stopped
         with self.lock:
             self.count += attackers
             if self.progress is not None:
@@ -183,6 +200,9 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
                 for now, then in zip(stack.state, kept, strict=True):
                     then[a].copy_(now[a])
         tally.add(len(jobs))
+    for state in (*stack.state, *kept):
+        if not torch.isfinite(state).all():
+            raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
     last = test.right(stack).sum(0).tolist()
     for now, then in zip(stack.state, kept, strict=True):
         now.copy_(then)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from biasbench.data import SPLITS
+from biasbench.errors import CellError
+from biasbench.measures.cells import drop_small
 from biasbench.measures.closed import majority_leakage
 from biasbench.measures.control import expected, found
 from biasbench.measures.figure import Figure
@@ -20,6 +23,32 @@ FEW = 100
 ENOUGH = 99
 """Null draws that a p-value needs."""
 BATCH_NORM_EPS = 1e-5
+
+
+def large_groups(
+    samples: Samples, names: Sequence[str], minimum: int | None
+) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
+    """Samples without the groups that are too small to measure.
+
+    Args:
+        samples: Train, val and test.
+        names: Of the groups.
+        minimum: Fewest rows of a group in any split; None for 100 where there are more than two groups, else none.
+
+    Returns:
+        Samples, names of the groups that are left, and what was left out. Where fewer than two groups would be left,
+        all codes are unknown, and what was left out says why.
+    """
+    least = (FEW if len(names) > 2 else 0) if minimum is None else minimum
+    if not least:
+        return samples, tuple(names), {}
+    try:
+        kept = drop_small({split: samples[split].attribute for split in SPLITS}, names, least)
+    except CellError as error:
+        none = {split: replace(samples[split], attribute=np.full(len(samples[split]), -1)) for split in SPLITS}
+        return none, tuple(names), {"reason": str(error)}
+    large = {split: replace(samples[split], attribute=kept.codes[split]) for split in SPLITS}
+    return large, kept.groups, kept.dropped
 
 
 def about_draws(rounds: Rounds, groups: Sequence[str]) -> dict[str, Any]:
@@ -78,7 +107,7 @@ def closed_form(samples: Samples, groups: int) -> dict[str, Any]:
         for split, s in samples.items()
         if split != "train"
     }
-    return {"majority_rule": found}
+    return {"majority_rule": {split: value if np.isfinite(value) else None for split, value in found.items()}}
 
 
 def p_value(figures: Mapping[str, Figure], first: str) -> dict[str, Any]:

@@ -15,14 +15,14 @@ import numpy as np
 from biasbench.data import Progress
 from biasbench.errors import CellError
 from biasbench.measures.aim import Aim, aim_at
-from biasbench.measures.checks import about_draws
+from biasbench.measures.checks import about_draws, large_groups
 from biasbench.measures.figure import Figure
 from biasbench.measures.named import AnyProtocol, protocol_named
 from biasbench.measures.perturb import Kind, kind_for
 from biasbench.measures.rounds import Attack, Rounds
 from biasbench.measures.run import figure_of, run
 from biasbench.measures.sample import Samples, check_samples
-from biasbench.metric import Memo, NoMemo
+from biasbench.metric import Memo
 
 LEVELS = (1.0, 0.975, *(i / 100 for i in range(95, 0, -5)), 0.025)
 """22 macro F1 to measure at, 1 being the clean labels."""
@@ -80,7 +80,8 @@ def leakage_curve(
     protocol: str | AnyProtocol = "wang2019",
     *,
     levels: Sequence[float] = LEVELS,
-    groups: int | None = None,
+    groups: Sequence[str] = (),
+    minimum: int | None = None,
     seed: int = 0,
     perturbation: Kind | None = None,
     memo: Memo | None = None,
@@ -94,7 +95,8 @@ def leakage_curve(
         samples: Train, val and test; scores are not read.
         protocol: As in `leakage`.
         levels: Macro F1 in 0..1; those out of reach of the perturbation are left out.
-        groups: G, where not every group need occur.
+        groups: As in `leakage`.
+        minimum: As in `leakage`: small groups are left out.
         seed: As in `leakage`: the same seed shares its draws and stored attackers.
         perturbation: As in `leakage`.
         memo: As in `leakage`; an interrupted curve goes on where it stopped.
@@ -117,8 +119,9 @@ def leakage_curve(
     single = samples["train"].single
     constants = protocol_named(protocol, single) if isinstance(protocol, str) else protocol
     kind = kind_for(perturbation, single)
-    rounds = Rounds(samples, width, groups or max(found, 2), constants, seed, kind)
-    if problem := about_draws(rounds, [str(g) for g in range(rounds.groups)])["undefined"]:
+    samples, names, _ = large_groups(samples, groups or [str(g) for g in range(max(found, 2))], minimum)
+    rounds = Rounds(samples, width, len(names), constants, seed, kind)
+    if problem := about_draws(rounds, names)["undefined"]:
         raise CellError(f"the curve is {problem}")
     every = range(constants.rounds)
     aims = {level: tuple(aim_at(rounds, r, level) for r in every) for level in levels if level < 1}
@@ -127,7 +130,7 @@ def leakage_curve(
         level: [Attack(r, perturbed=aims[level][r].rate if level < 1 else None) for r in every] for level in kept
     }
     flat = [attack for some in attacks.values() for attack in some]
-    outcomes = dict(zip(flat, run(rounds, flat, memo or NoMemo(), progress, threads, device), strict=True))
+    outcomes = dict(zip(flat, run(rounds, flat, memo, progress, threads, device), strict=True))
     return Curve(
         kind,
         tuple(100 * (float(np.mean([a.expected for a in aims[level]])) if level < 1 else 1.0) for level in kept),

@@ -7,23 +7,20 @@ with the controls that tell what a figure is worth. docs/leakage.md explains eve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from biasbench.data import SPLITS, Progress
-from biasbench.errors import CellError, DataError
+from biasbench.data import Progress
+from biasbench.errors import DataError, UsageError
 from biasbench.measures.aim import Aim, aim_at, model_f1
-from biasbench.measures.cells import drop_small
-from biasbench.measures.checks import FEW, about_draws, about_scores, closed_form, control, p_value
+from biasbench.measures.checks import about_draws, about_scores, closed_form, control, large_groups, p_value
 from biasbench.measures.figure import LeakageReport, undefined
 from biasbench.measures.named import AnyProtocol, protocol_named
 from biasbench.measures.perturb import Kind, kind_for
 from biasbench.measures.rounds import Attack, Reads, Rounds, Shuffled
 from biasbench.measures.run import difference_of, figure_of, run
 from biasbench.measures.sample import Samples, check_samples
-from biasbench.metric import Memo, NoMemo
+from biasbench.metric import Memo
 
 NOISES = (0.01, 0.05, 0.10)
 NULLS: tuple[Shuffled, ...] = ("all", "train")
@@ -104,12 +101,16 @@ def leakage(
         >>> report.figures["lambda_D"].mean
         100.0
     """
+    if f1 is not None and not 0 <= f1 <= 1:
+        raise UsageError(f"f1 must be from 0 to 1, not {f1}")
+    if nulls is not None and nulls < 0:
+        raise UsageError(f"nulls must not be below 0, not {nulls}")
     width, found = check_samples(samples)
     names = tuple(groups) if groups else tuple(map(str, range(max(found, 2))))
     if found > len(names):
         raise DataError(f"the attribute has codes up to {found - 1}, and {len(names)} groups are named")
     single = samples["train"].single
-    samples, names, dropped = _large_groups(samples, names, minimum)
+    samples, names, dropped = large_groups(samples, names, minimum)
     constants = protocol_named(protocol, single) if isinstance(protocol, str) else protocol
     kind = kind_for(perturbation, single)
     rounds = Rounds(samples, width, len(names), constants, seed, kind)
@@ -122,7 +123,7 @@ def leakage(
 
     attacks = plan.attacks()
     flat = [attack for some in attacks.values() for attack in some]
-    outcomes = dict(zip(flat, run(rounds, flat, memo or NoMemo(), progress, threads, device), strict=True))
+    outcomes = dict(zip(flat, run(rounds, flat, memo, progress, threads, device), strict=True))
     figures = {name: figure_of([outcomes[a] for a in some], some, rounds) for name, some in attacks.items()}
     for name, of in (("delta", "lambda_M"), ("delta_decoded", "lambda_M_decoded")):
         if of in figures:
@@ -131,22 +132,6 @@ def leakage(
     figures = {name: figures[name] for name in plan.names}
     details |= plan.details() | control(attacks, outcomes, len(names)) | p_value(figures, plan.first)
     return LeakageReport(constants.name, attribute, names, figures, details, _flags(details))
-
-
-def _large_groups(
-    samples: Samples, names: tuple[str, ...], minimum: int | None
-) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
-    """Samples without the groups that are too small to measure; as they are where too few would be left."""
-    least = (FEW if len(names) > 2 else 0) if minimum is None else minimum
-    if not least:
-        return samples, names, {}
-    try:
-        kept = drop_small({split: samples[split].attribute for split in SPLITS}, names, least)
-    except CellError as error:
-        none = {split: replace(samples[split], attribute=np.full(len(samples[split]), -1)) for split in SPLITS}
-        return none, names, {"reason": str(error)}
-    small = {split: replace(samples[split], attribute=kept.codes[split]) for split in SPLITS}
-    return small, kept.groups, kept.dropped
 
 
 @dataclass

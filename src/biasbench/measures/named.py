@@ -56,8 +56,10 @@ def protocol_named(text: str, single: bool) -> AnyProtocol:
 
 def _fits(value: object, like: object) -> bool:
     """Whether a literal has the type of a constant; whole numbers stand for fractions too."""
-    if isinstance(like, bool) or like is None:
-        return type(value) is type(like) or like is None
+    if isinstance(like, bool):
+        return isinstance(value, bool)
+    if like is None:  # no caps
+        return value is None or (isinstance(value, tuple) and all(_fits(v, 1) for v in value))
     if isinstance(like, tuple) and isinstance(value, tuple):
         return all(_fits(v, like[0]) for v in value)  # how many, the protocol checks itself
     return not isinstance(value, bool) and isinstance(value, (int, float) if isinstance(like, float) else type(like))

@@ -55,7 +55,7 @@ class Reader:
     """
 
     def __init__(self, draws: Sequence[Draw], device: torch.device) -> None:
-        made: dict[Table, NDArray[Any]] = {draw.table: draw.table() for draw in draws}
+        made: dict[Table, NDArray[Any]] = {table: table() for table in dict.fromkeys(d.table for d in draws)}
         starts = dict(zip(made, np.cumsum([0, *map(len, made.values())]), strict=False))
         self.size = len(draws[0].rows)
         self.table = _tensor(list(made.values()), device)
@@ -95,7 +95,7 @@ def _tensor(tables: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
     whole = np.concatenate(tables) if len(tables) > 1 else tables[0]
     if whole.ndim == 1:
         return torch.from_numpy(whole.astype(np.int64)).to(device)
-    kind = np.uint8 if whole.dtype.kind in "bu" else np.float32
+    kind = np.uint8 if _is_binary(whole) else np.float32
     out = np.zeros((len(whole), padded(whole.shape[1])), kind)
     with np.errstate(over="ignore"):
         out[:, : whole.shape[1]] = whole
@@ -106,7 +106,7 @@ def _tensor(tables: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
 
 def _distinct(table: NDArray[Any], rows: IntArray) -> tuple[IntArray, IntArray]:
     """First rows of equal ones, and for each of `rows` which of them it equals; scores are not compared."""
-    if table.ndim == 2 and table.dtype.kind not in "bu":
+    if table.ndim == 2 and not _is_binary(table):
         return rows, np.arange(len(rows))
     values = table[rows]
     if values.ndim == 2:
@@ -114,6 +114,11 @@ def _distinct(table: NDArray[Any], rows: IntArray) -> tuple[IntArray, IntArray]:
         values = packed.view(f"V{packed.shape[1]}").ravel()
     _, first, same = np.unique(values, return_index=True, return_inverse=True)
     return rows[first], same
+
+
+def _is_binary(table: NDArray[Any]) -> bool:
+    """Whether a table holds labels, which bytes and bits can stand for."""
+    return table.dtype.kind == "b" or (table.dtype.kind == "u" and (not table.size or int(table.max()) <= 1))
 
 
 def _stacked(columns: Sequence[IntArray], device: torch.device) -> Tensor:

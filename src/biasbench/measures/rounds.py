@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -162,16 +162,17 @@ class Rounds:
         """A text that names every input of an attacker's outcome, by which it is found again."""
         return io.canonical_json(
             {
-                "measure": "attacker/2",
+                "measure": "attacker/3",
                 "attack": asdict(attack),
                 "kind": self.kind if attack.perturbed is not None else None,
                 "truth": self._digests["targets"],
                 "reads": self._digests[attack.reads],
+                "width": self.width,
                 "groups": self.groups,
                 "protocol": {k: v for k, v in asdict(self.protocol).items() if k not in ("name", "fold", "rounds")},
                 "certified": type(self.protocol).__name__,
                 "seed": self.seed,
-                "versions": {package: version(package) for package in ("torch", "numpy", "scikit-learn")},
+                "versions": _versions(),
             }
         )
 
@@ -183,6 +184,11 @@ class Rounds:
             "scores": None if parts[0].scores is None else [_digest(p.scores, *p.views) for p in parts],
             "labels": None if parts[0].labels is None else [_digest(p.labels) for p in parts],
         }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("torch", "numpy", "scikit-learn")}
 
 
 def _array(sample: Sample, reads: Reads, view: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from biasbench.data import Progress
 from biasbench.measures.figure import Figure, fold
 from biasbench.measures.intervals import bootstrap_difference, bootstrap_interval
 from biasbench.measures.rounds import Attack, Rounds
-from biasbench.metric import Memo
+from biasbench.metric import Memo, NoMemo
 from biasbench.rng import generator
 
 
@@ -57,11 +57,17 @@ class Known:
 
 
 def run(
-    rounds: Rounds, attacks: Sequence[Attack], memo: Memo, progress: Progress | None, threads: int | None, device: str
+    rounds: Rounds,
+    attacks: Sequence[Attack],
+    memo: Memo | None,
+    progress: Progress | None,
+    threads: int | None,
+    device: str,
 ) -> list[Known]:
     """The outcome of each attack: from the memo, or trained and put there as soon as it is known."""
     from biasbench.measures.certified import Certified
 
+    memo = NoMemo() if memo is None else memo
     known: dict[Attack, Known] = {}
     for attack in dict.fromkeys(attacks):
         stored = memo.get(rounds.key(attack))

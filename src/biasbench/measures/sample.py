@@ -102,7 +102,7 @@ def check_samples(samples: Samples) -> tuple[int, int]:
         raise DataError("some splits are single-label, others multi-label")
     if len({part.scores is None for part in parts}) > 1 or len({part.labels is None for part in parts}) > 1:
         raise DataError("some splits have scores or decoded labels, others have none")
-    widths = {part.scores.shape[1] for part in parts if part.scores is not None}
+    widths = {scores.shape[1] for part in parts for scores in (part.scores, *part.views) if scores is not None}
     if not parts[0].single:
         widths |= {part.targets.shape[1] for part in parts}
     if len(widths) > 1:

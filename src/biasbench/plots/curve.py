@@ -22,6 +22,7 @@ def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> N
         report: Of the clean labels: its nulls are drawn as levels.
         title: What was measured.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -41,5 +42,7 @@ def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> N
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    with io.writing(path) as aside:
-        picture.savefig(aside, format=path.suffix.lstrip("."), dpi=150)
+    ending = path.suffix.lstrip(".")
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
+    with rc_context({"svg.hashsalt": "biasbench"}), io.writing(path) as aside:  # the same curve, the same bytes
+        picture.savefig(aside, format=ending, dpi=150, metadata=undated)

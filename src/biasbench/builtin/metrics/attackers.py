@@ -43,7 +43,7 @@ class Attackers(Metric):
         found = leakage_by_attacker(
             samples_of(predictions, tables, context.attribute),
             context.protocol,
-            groups=len(context.groups),
+            groups=context.groups,
             seed=context.seed,
             memo=context.memo,
             threads=context.threads,
