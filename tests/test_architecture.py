@@ -17,9 +17,11 @@ FILES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     ("__init__",),
     ("errors",), ("io", "rng"), ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
-    ("weights", "regions", "images", "download", "environment", "head", "metric"), ("measures",), ("backbone", "datacheck", "locate"),
+    ("weights", "regions", "images", "download", "environment", "head", "metric"), ("measures",),
+    ("backbone", "datacheck", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
-    ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"), ("plots", "audit"), ("inputs", "measure", "benchmark", "cell"),
+    ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"), ("plots", "audit"),
+    ("inputs", "measure", "benchmark", "cell"),
     ("child", "leaderboard"), ("executors",), ("runner",), ("testing",), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
