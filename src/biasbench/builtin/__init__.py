@@ -29,7 +29,9 @@ def biasbench_backbones() -> list[Entry]:
 def biasbench_methods() -> list[Entry]:
     """Our mitigation methods."""
     adversary = f"{_HERE}.methods.adversary:Adversary"
-    blackout = f"{_HERE}.methods.redact:Blackout"
+    redact = f"{_HERE}.methods.redact"
+    blackout = f"{redact}:Blackout"
+    person = {"region": "person"}
     alpha = f"{_HERE}.methods.resample:Alpha"
     return [
         Entry("original", f"{_HERE}.methods.original:Original", "the plain model, nothing mitigated"),
@@ -40,7 +42,14 @@ def biasbench_methods() -> list[Entry]:
         Entry("alpha-{ratio}", alpha, "the same: alpha-1, alpha-2, alpha-1.5, ..."),
         Entry("balance", f"{_HERE}.methods.resample:Balance", "batches with equal shares of each group"),
         Entry("blackout", blackout, "a region of each picture painted black"),
-        Entry("blackout-segm", blackout, "people painted black, by segmentation", {"region": "person"}),
+        Entry("blackout-segm", blackout, "people painted black, by segmentation", person),
+        Entry("blur", f"{redact}:Blur", "a region of each picture blurred"),
+        Entry("blur-segm", f"{redact}:Blur", "people blurred, by segmentation", person),
+        Entry("edges", f"{redact}:Edges", "a region of each picture as its edges"),
+        Entry("edges-segm", f"{redact}:Edges", "people as edges, by segmentation", person),
+        Entry("gray", f"{redact}:Gray", "a region of each picture without colour"),
+        Entry("gray-segm", f"{redact}:Gray", "people without colour, by segmentation", person),
+        Entry("noise", f"{_HERE}.methods.noise:Noise", "Gaussian noise on the trained model's embedding"),
         Entry("blackout-box", blackout, "people painted black, by box", {"region": "person-box-union"}),
     ]
 
