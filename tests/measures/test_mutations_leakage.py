@@ -272,7 +272,7 @@ PLANTED = (
         "noise on scores",
     ),
     ("leakage", "every null is the same draw", "shuffle=i // count", "shuffle=0", "nulls are drawn anew"),
-    ("leakage", "small groups stay", "FEW if len(names) > 2 else 0", "0", "a small intersection is left out and named"),
+    ("checks", "small groups stay", "FEW if len(names) > 2 else 0", "0", "a small intersection is left out and named"),
     (
         "curve",
         "levels out of reach stay",

@@ -124,7 +124,7 @@ def leakage_command(
             from biasbench.plots.curve import draw_curve
 
             path = plot if len(names) == 1 else plot.with_stem(f"{plot.stem}-{name}".replace("*", "-"))
-            draw_curve(path, found, report, f"{text}, {chosen.text}")
+            draw_curve(path, found, report, f"{dataset.strip()}, {chosen.text}")
         documents.append(document(report, found, f1))
         shown.append(text_of(report, found, f"{text}, {chosen.text}"))
         if defined and attackers:

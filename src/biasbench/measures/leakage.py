@@ -92,6 +92,7 @@ def leakage(
         UsageError: For an unknown protocol or an option out of range.
 
     Example:
+        >>> import numpy as np
         >>> from biasbench import Sample
         >>> rng = np.random.default_rng(0)
         >>> def sample(n: int) -> Sample:
