@@ -12,9 +12,13 @@ crop = 96
 [[rows]]
 method = "original"
 
+[paper]                       # where published figures come from
+source = "Somebody et al. 2019, Table 4"
+rounds = 5
+
 [[rows]]
 method = "adv-conv5(weight=2.0)"
-published = { f1 = 46.8 }     # figures to be read beside ours
+published = { f1 = 46.8, lambda_m = { mean = 64.92, std = 0.4 } }     # by column, to be read beside ours
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from biasbench.errors import UsageError, printable
 from biasbench.plan import Request
@@ -33,13 +37,55 @@ from biasbench.recipe import Precision
 Text = Annotated[str, Field(min_length=1)]
 
 
+class PublishedFigure(BaseModel):
+    """A figure as a paper prints it; a plain number in the file is its mean.
+
+    Attributes:
+        mean: Percent, points or a count.
+        std: The printed ±, or None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    mean: float
+    std: float | None = Field(default=None, ge=0)
+
+
+def _figure(value: Any) -> Any:
+    return {"mean": value} if isinstance(value, (int, float)) else value
+
+
 class BenchmarkRow(BaseModel):
-    """One row: a method, its seeds if they differ, and the published figures."""
+    """One row.
+
+    Attributes:
+        method: Method string.
+        published: Published figures, by key of the column they are to be read beside.
+        note: Where the paper, its code and its arithmetic disagree, or are silent.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     method: Text
-    published: dict[str, float] = Field(default_factory=dict)
+    published: dict[str, Annotated[PublishedFigure, BeforeValidator(_figure)]] = Field(default_factory=dict)
+    note: str = ""
+
+
+class Paper(BaseModel):
+    """Where the published figures of a file come from. The rest of the file says how they were made.
+
+    Attributes:
+        source: Paper and table.
+        rounds: Attackers behind each published ±, a population standard deviation; None = not known.
+        examples: Images by split, as published.
+        note: What holds for every row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    source: Text
+    rounds: Annotated[int, Field(ge=2)] | None = None
+    examples: dict[str, int] = Field(default_factory=dict)
     note: str = ""
 
 
@@ -60,6 +106,7 @@ class Benchmark(BaseModel):
     weights: Text = "auto"
     precision: Precision = "fp32"
     recipe: dict[str, Any] = Field(default_factory=dict)
+    paper: Paper | None = None
     rows: list[BenchmarkRow] = Field(min_length=1)
 
     def request(self) -> Request:

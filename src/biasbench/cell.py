@@ -250,6 +250,7 @@ class Cell:
             data_name=self.data_name,
             run_name=self.run_name,
             checkpoints=checkpoints,
+            start_competes=self.recipe.select == "released" and job.init_key is not None,
             report=self.send,
         )
         progress = trainer.run()

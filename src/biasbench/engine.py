@@ -44,7 +44,8 @@ class Progress:
         stage: Current stage.
         epoch: Epochs finished in it.
         log: One record per epoch.
-        best: Validation F1 of the kept weights, and which epoch they are from.
+        best: Validation F1 of the kept weights, and which epoch they are from; its stage is
+            `"init"` if they are those that the training started from.
     """
 
     stage: int = 0
@@ -102,6 +103,7 @@ class Trainer:
         data_name: Name of the streams that methods share: data and seed, no method.
         run_name: Name of the streams that are this training's own.
         checkpoints: Where to keep them.
+        start_competes: Whether the weights that the training starts from may be selected.
         report: Receives an event after every epoch.
         progress: How far it is.
         kept: The selected weights so far.
@@ -119,6 +121,7 @@ class Trainer:
     data_name: tuple[Part, ...]
     run_name: tuple[Part, ...]
     checkpoints: Checkpoints
+    start_competes: bool = False
     report: Report = lambda _event: None
     progress: Progress = field(default_factory=Progress)
     kept: dict[str, Tensor] = field(default_factory=dict)
@@ -140,6 +143,8 @@ class Trainer:
             self.progress = Progress(**saved["progress"])
             self.model.load_state_dict(saved["model"])
             self.kept = saved["kept"]
+        elif self.start_competes:
+            self._enter_start()
         for position, (number, stage) in enumerate(self.stages):
             if position < self.progress.stage:
                 continue
@@ -195,6 +200,13 @@ class Trainer:
             write_log(self.checkpoints.folder / "log.jsonl", self.progress.log)  # to be watched while it runs
             self.report({"event": "epoch", **record, "seconds": time.perf_counter() - began})
         self.progress.stage, self.progress.epoch = position + 1, 0
+
+    def _enter_start(self) -> None:
+        """The weights before the first epoch, scored and kept like an epoch's."""
+        _, stage = self.stages[0]
+        start = start_tap(self.model, stage, self.recipe, self.sizes)
+        score, _ = self.evaluate(start, act=stage.method)
+        self._keep(score["f1"], {"stage": "init", "epoch": 0}, last=False)
 
     def _keep(self, f1: float, record: Mapping[str, Any], *, last: bool) -> None:
         """Selection on validation only: the best epoch so far, or simply the last."""

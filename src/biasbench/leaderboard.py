@@ -217,6 +217,20 @@ def _number(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def standard_error(figure: Figure) -> float | None:
+    """Standard error of a figure's mean, or None without a spread.
+
+    Over seeds s/√n; over rounds, whose spread has ddof = 0, s/√(n - 1).
+
+    Example:
+        >>> standard_error(Figure(70.0, 3.0, 9, "seeds", 9)), standard_error(Figure(70.0, 3.0, 10, "rounds", 1))
+        (1.0, 1.0)
+    """
+    if figure.std is None:
+        return None
+    return figure.std / math.sqrt(figure.n if figure.spread == "seeds" else figure.n - 1)
+
+
 def sort_rows(rows: Sequence[Row], columns: Sequence[Column], by: str) -> list[Row]:
     """Rows by one column, best first: by size for `higher` and `lower`, nearest to zero for `zero`.
 

@@ -82,6 +82,7 @@ class Phase:
         params: The parameters it moves. With `repeat=0` it owns them only before the task
             starts, and the task's own step moves them afterwards.
         loss: Scalar loss of a batch.
+        task: Whether the task's weighted loss of the batch is added to `loss`.
         data: `"train"`, or the name of a secondary data set.
         balance: Protected attribute whose groups get equal shares of each batch, or None.
         before: Steps to run alone, before the task starts.
@@ -102,6 +103,7 @@ class Phase:
     lr: float = 1.0
     absolute_lr: bool = False
     detached: bool = True
+    task: bool = False
 
 
 class Method(nn.Module):
@@ -127,6 +129,7 @@ class Method(nn.Module):
         moves: Taps whose representation the losses are meant to change. A stage that trains
             from some tap on, and in which the method acts, trains from the first of these on
             if that is earlier: a pull on a frozen layer would change nothing.
+        flags: What a reader of its rows must know beside its options.
     """
 
     name: ClassVar[str]
@@ -139,6 +142,7 @@ class Method(nn.Module):
     taps: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         """Choose training rows, before any pixel is read: a selection of `table`'s rows, index kept."""
@@ -230,6 +234,7 @@ class Pipeline(Method):
         self.taps = _merge(m.taps for m in self.components)
         self.touches = _merge(m.touches for m in self.components)
         self.moves = _merge(m.moves for m in self.components)
+        self.flags = _merge(m.flags for m in self.components)
 
     @property
     def components(self) -> list[Method]:

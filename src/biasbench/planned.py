@@ -148,6 +148,9 @@ class Cell:
             found.append(f"device={self.spec.device}")
         if self.trains_from:
             found.append(f"trains from {self.trains_from}")
+        found += self.spec.method.build().flags
+        if self.spec.recipe.select == "released" and self.spec.method.init is not None:
+            found.append("select=released: may be the undebiased start")
         if self.spec.recipe.name == "smoke":
             found.append("smoke: figures mean nothing")
         if self.spec.recipe.views < PAPER_VIEWS:

@@ -56,7 +56,9 @@ class Recipe(BaseModel):
         stages: In order. A method that starts from a finished run leaves out the stages that
             train only the head.
         select: `"best"`: the epoch with the highest macro F1 on the validation split (the
-            earliest of ties), `"last"`: the last epoch.
+            earliest of ties), `"last"`: the last epoch, `"released"`: as `"best"`, but a finished
+            run that a method starts from competes with the method's epochs, as in the released
+            code: what is kept can then be a model that was never debiased, and rows say so.
         class_weights: Weight each label's loss by #negatives / #positives (released code).
         crop: Side of the models' input, pixels; None = the data set's own.
         short_side: Short side of images before cropping, pixels; None = the data set's own.
@@ -80,7 +82,7 @@ class Recipe(BaseModel):
 
     name: str
     stages: tuple[Stage, ...] = Field(min_length=1)
-    select: Literal["best", "last"] = "best"
+    select: Literal["best", "last", "released"] = "best"
     class_weights: bool = True
     crop: int | None = Field(default=None, ge=16)
     short_side: int | None = Field(default=None, ge=16)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biasbench.data import IntArray
+from biasbench.data import Batch, IntArray
 from biasbench.errors import CellError
 from biasbench.features import View
 from biasbench.method import Activations, Phase
@@ -59,12 +59,17 @@ class Steps:
             _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
         return {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
 
-    def forward(self, rows: IntArray, view: View, keep: Sequence[str]) -> tuple[Activations, Any]:
+    def forward(self, rows: IntArray, view: View, keep: Sequence[str]) -> tuple[Activations, Batch]:
         t = self.t
         batch, x = t.source.batch("train", rows, view, self.start, t.device, attributes=True)
         batch, x = t.source.prepared(t.model.method, batch, x, self.start)
         with t.device.autocast():
             return t.model(x, batch, self.start, act=self.stage.method, keep=keep), batch
+
+    def task_loss(self, out: Activations, batch: Batch) -> Tensor:
+        """The task's loss, weighted by the method, averaged over the batch."""
+        losses = self.t.model.head.loss(out.scores, batch)  # [B]
+        return (self.t.model.method.weight(losses, batch) * losses).mean()
 
     def task_step(self, rows: IntArray, view: View) -> dict[str, float]:
         """The task's own step: weighted task loss plus the method's terms."""
@@ -77,8 +82,7 @@ class Steps:
             for part in parts:
                 out, batch = self.forward(part, view, self.keep)
                 with t.device.autocast():
-                    losses = t.model.head.loss(out.scores, batch)  # [B]
-                    terms = {"task": (method.weight(losses, batch) * losses).mean()}
+                    terms = {"task": self.task_loss(out, batch)}
                     if self.stage.method:
                         terms |= method.loss(out, batch)
                 share = len(part) / len(rows)
@@ -104,6 +108,8 @@ class Steps:
                 out, batch = self.forward(rows, view, self.keep)
             with torch.enable_grad(), t.device.autocast():
                 loss = phase.loss(out, batch)
+                if phase.task:
+                    loss = loss + self.task_loss(out, batch)
             value = float(loss.detach())
             scaled(loss).backward()  # type: ignore[no-untyped-call]
 

@@ -119,3 +119,27 @@ def test_metric_multiclass():
     out = Accuracy().measure({"test": test}, {"test": pd.DataFrame()}, context("multiclass", 5))
     assert out["empty_classes"] == 1
     assert out["f1"] == pytest.approx(100 * (1 + 1 + 2 / 3 + 0 + 0) / 5)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_map_of_each_group_equals_scikit_learn_on_its_rows(task):
+    rng = np.random.default_rng(5)
+    n, k = 90, 4
+    codes = rng.integers(-1, 2, n)  # unknown, man, woman: and nobody of a third group
+    hot = (rng.random((n, k)) < 0.4).astype(np.uint8)
+    hot[codes == 1, 2] = 0  # no woman has label 2
+    targets = hot if task == "multilabel" else np.where(codes == 1, rng.integers(0, 2, n), rng.integers(0, k, n))
+    scores = rng.normal(size=(n, k)).astype(np.float32)
+    labels = (scores >= 0).astype(np.uint8) if task == "multilabel" else scores.argmax(1)
+    test = Predictions({"label": scores}, labels, targets, {"gender": codes}, [str(i) for i in range(n)])
+    told = Measurement(task, tuple("abcd"), "gender", ("man", "woman", "other"), "quick", 0)
+    out = Accuracy().measure({"test": test}, {"test": pd.DataFrame()}, told)
+    probabilities = expit(scores) if task == "multilabel" else softmax(scores.astype(np.float64), axis=1)
+    truth = targets if task == "multilabel" else np.eye(k, dtype=int)[targets]
+    for group, name in enumerate(("man", "woman")):
+        rows = codes == group
+        expected = 100 * reference_map(probabilities[rows], truth[rows])
+        assert out["map_by_group"][name] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(out["map_by_group"]["other"])
+    assert out["empty_classes_by_group"] == {"man": 0, "woman": 1 if task == "multilabel" else 2, "other": k}
+    assert set(out) == {"map", "f1", "empty_classes", "map_by_group", "empty_classes_by_group"}

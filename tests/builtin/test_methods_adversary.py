@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from biasbench import Activations, Backbone, Batch, BuildInfo, UsageError
-from biasbench.builtin.methods.adversary import Adversary, reverse_gradient
+from biasbench.builtin.methods.adversary import Adversary, plain_convolutions
+from biasbench.builtin.methods.adversary_base import reverse_gradient
 
 pytestmark = pytest.mark.torch
 
@@ -99,6 +100,27 @@ def test_conv_copies_what_follows_the_tap():
     convs = [m for m in method.adversary.modules() if isinstance(m, nn.Conv2d)]
     assert len(convs) == 1
     assert torch.equal(convs[0].weight, sizes.backbone.segments["conv5"][0].weight)
+
+
+def test_plain_convolutions_have_the_released_sizes_and_no_non_linearity():
+    with torch.device("meta"):
+        front = plain_convolutions(2048)
+    shapes = [tuple(layer.weight.shape) for layer in front if isinstance(layer, nn.Conv2d)]
+    assert shapes == [(1024, 2048, 1, 1), (512, 1024, 1, 1), (512, 512, 3, 3), (1024, 512, 1, 1), (2048, 1024, 1, 1)]
+    assert sum(p.numel() for p in front.parameters()) == 2 * (2048 * 1024 + 1024 * 512) + 9 * 512 * 512
+    torch.manual_seed(0)
+    front, x, y = plain_convolutions(8), torch.randn(2, 8, 7, 7), torch.randn(2, 8, 7, 7)
+    assert front(x).shape == (2, 8)
+    assert torch.allclose(front(2 * x - y), 2 * front(x) - front(y), atol=1e-5)  # linear altogether
+
+
+def test_plain_convolutions_stand_in_front_of_the_four_layers():
+    method = built(conv="plain")
+    assert method.adversary(torch.randn(3, 6, 4, 4)).shape == (3, 2)
+    linear = [m for m in method.adversary if isinstance(m, nn.Linear)]
+    assert [m.in_features for m in linear] == [6, 8, 8, 8]
+    with pytest.raises(UsageError, match="no convolutions fit embedding"):
+        built(at="embedding", conv="plain")
 
 
 def test_phase():

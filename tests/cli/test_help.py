@@ -15,7 +15,12 @@ from biasbench.cli.app import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pandas", "pydantic", "numpy", "sklearn", "rich", "pluggy")
-PATHS = [(), *((name,) for name in COMMANDS), *(("data", name) for name in ("list", "make", "check", "download"))]
+PATHS = [
+    (),
+    *((name,) for name in COMMANDS),
+    *(("data", name) for name in ("list", "make", "check", "download")),
+    *(("plot", name) for name in ("frontier", "labels", "grid")),
+]
 
 ALL_HELPS = """
 import io, json, sys, contextlib

@@ -12,7 +12,7 @@ from biasbench.cli.options import HELP
 
 COMMANDS = {
     name: f"biasbench.cli.{name}:{name}_command"
-    for name in ("run", "leaderboard", "measure", "leakage", "audit", "list", "describe", "doctor", "data")
+    for name in ("run", "leaderboard", "measure", "leakage", "audit", "plot", "list", "describe", "doctor", "data")
 }
 
 EXIT_CODES = """\b

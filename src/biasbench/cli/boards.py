@@ -159,12 +159,13 @@ def rich_text(board: Board) -> str:
 def markdown(board: Board) -> str:
     """A Markdown table, names escaped."""
     head, lines = table(board)
-    rows = [head, ["---"] * len(head), *([_escape(c) for c in line] for line in lines)]
+    rows = [head, ["---"] * len(head), *([escape(c) for c in line] for line in lines)]
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return text + "\n" + "".join(f"{_escape(line)}  \n" for line in legend(board))
+    return text + "\n" + "".join(f"{escape(line)}  \n" for line in legend(board))
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_{}\[\]<>|&~$#])", r"\\\1", printable(text, 2000))
 
 
@@ -182,11 +183,11 @@ def csv_text(board: Board) -> str:
         for column in board.columns:
             f = row.figures.get(column.key, NOTHING)
             numbers += ["" if f.mean is None else f.mean, "" if f.std is None else f.std, f.n]
-        writer.writerow([*(_harmless(t) for t in texts), *numbers])
+        writer.writerow([*(harmless(t) for t in texts), *numbers])
     return out.getvalue()
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     shown = printable(text, 2000)
     return f"'{shown}" if shown.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else shown

@@ -13,6 +13,7 @@ from biasbench.cli.options import plugin_option, results_option
 
 if TYPE_CHECKING:
     from biasbench.cli.boards import Board
+    from biasbench.leaderboard import Row
     from biasbench.metric import Column
     from biasbench.plugins import Plugins
 
@@ -23,17 +24,30 @@ FORMATS = ("rich", "md", "csv", "json")
 @results_option
 @click.option("--format", "form", type=Choice(FORMATS), default="rich", help="How to print it.")
 @click.option("--sort", metavar="COLUMN", help="Best first by this column; a leading '-' turns the order round.")
+@click.option(
+    "--against", metavar="WHAT",
+    help="Measured beside published figures: 'published' for the tables of Wang et al. 2019, or a benchmark file.",
+)  # fmt: skip
 @plugin_option
-def leaderboard_command(results: Path | None, form: str, sort: str | None, plugin_files: tuple[Path, ...]) -> None:
+def leaderboard_command(
+    results: Path | None, form: str, sort: str | None, against: str | None, plugin_files: tuple[Path, ...]
+) -> None:
     """Show the results: means over seeds with their spread.
 
     Cells that failed or cannot run are rows too, with the reason. Rows stand in the order of
-    the plan: no ranks are printed, since the noise may not support them.
+    the plan: no ranks are printed, since the noise may not support them. With --against, each
+    published figure has a line: measured, published, the difference in standard errors, and below
+    what was made differently from the paper.
     """
     from biasbench.config import load_settings
     from biasbench.plugins import load_plugins
 
-    print_board(load_board(load_settings(results=results).results, load_plugins(plugin_files), sort), form)
+    folder, plugins = load_settings(results=results).results, load_plugins(plugin_files)
+    board = load_board(folder, plugins, sort)
+    if against is None:
+        print_board(board, form)
+    else:
+        print_against(board, folder, against, form)
 
 
 def load_board(results: Path, plugins: Plugins, sort: str | None = None, keys: Collection[str] | None = None) -> Board:
@@ -50,11 +64,13 @@ def load_board(results: Path, plugins: Plugins, sort: str | None = None, keys: C
         UsageError: When `sort` names no column.
     """
     from biasbench.cli.boards import Board
+    from biasbench.derived import derive, derived_columns
     from biasbench.leaderboard import aggregate, find_column, sort_rows
     from biasbench.store import Store
 
-    records = [r for r in Store(results).records() if keys is None or r["key"] in keys]
+    records = [r for r in derive(Store(results).records()) if keys is None or r["key"] in keys]
     columns = declared_columns(plugins)
+    columns += derived_columns(columns)
     rows = aggregate(records, columns)
     unknown = sorted({key for r in records for key in r["values"]} - {c.key for c in columns})
     if sort is None:
@@ -99,3 +115,38 @@ def print_board(board: Board, form: str) -> None:
         emit_json("leaderboard", boards.document(board))
     else:
         emit({"rich": boards.rich_text, "md": boards.markdown, "csv": boards.csv_text}[form](board))
+
+
+def print_against(board: Board, results: Path, what: str, form: str) -> None:
+    """Print a board beside published figures, in one of `FORMATS`.
+
+    Raises:
+        UsageError: When `what` is neither `published` nor a benchmark file.
+        DataError: When this installation has no tables.
+    """
+    from biasbench.cli import against
+    from biasbench.cli.output import emit, emit_json
+    from biasbench.published import compare, find_tables
+
+    tables = find_tables(what)
+    found = compare(board.rows, tables, [c.key for c in board.columns], lambda row: examples_of(results, row))
+    beside = against.Beside(found, board.columns)
+    if form == "json":
+        emit_json("comparison", against.document(beside))
+    else:
+        emit({"rich": against.rich_text, "md": against.markdown, "csv": against.csv_text}[form](beside))
+
+
+def examples_of(results: Path, row: Row) -> dict[str, int]:
+    """Images in validation and test of a row's runs, from the stored truth; training rows may be a selection."""
+    import pyarrow.parquet as parquet
+
+    from biasbench.leaderboard import GROUP
+    from biasbench.store import Store
+
+    store, wanted = Store(results), [getattr(row, name) for name in GROUP]
+    for record in store.records():
+        if record["status"] == "ok" and [str(record[name]) for name in GROUP] == wanted:
+            files = {split: store.run(record["key"]) / "truth" / f"{split}.parquet" for split in ("val", "test")}
+            return {split: parquet.read_metadata(f).num_rows for split, f in files.items() if f.exists()}
+    return {}

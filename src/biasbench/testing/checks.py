@@ -19,7 +19,10 @@ from biasbench.source import CENTRE
 from biasbench.testing import _world
 from biasbench.testing._subject import Subject, Trained, scratch
 
-BUILT_INS = ("original", "alpha-2", "balance", "adv-conv4(warmup=2, width=8)", "blackout-segm")
+BUILT_INS = (
+    "original", "alpha-2", "balance", "adv-conv4(warmup=2, width=8)", "blackout-segm", "noise(sigma=0.5)", "crf",
+    "adv-image(channels=2, warmup=1, mask_steps=1, repeat=1)",
+)  # fmt: skip
 
 
 class ConformanceError(AssertionError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from biasbench import Column, Measurement, Metric, Predictions, macro_f1, mean_average_precision
 
@@ -19,7 +21,10 @@ class Accuracy(Metric):
     argmax for multi-class, unless a method decodes otherwise). Both are computed on the
     full test split, neither gender-balanced nor averaged over batches.
 
-    Details: `empty_classes`, the number of classes without a positive in the split.
+    Details: `empty_classes`, the number of classes without a positive in the split;
+    `map_by_group`, the mAP in percent of each group's rows alone, by the group's name, as the
+    released code prints it for men and women (undefined for a group without rows), and
+    `empty_classes_by_group`, how many classes have no positive there and so count 0.
     """
 
     name = "accuracy"
@@ -37,9 +42,26 @@ class Accuracy(Metric):
     ) -> Mapping[str, Any]:
         test = predictions["test"]
         k = len(context.label_names)
-        present = test.targets.any(0).sum() if context.task == "multilabel" else len(set(test.targets.tolist()))
         return {
             "map": 100 * mean_average_precision(test.scores["label"], test.targets, context.task),
             "f1": 100 * macro_f1(test.labels, test.targets, context.task, k),
-            "empty_classes": k - int(present),
+            "empty_classes": _empty(test.targets, k),
+            **_by_group(test, context),
         }
+
+
+def _empty(targets: NDArray[Any], k: int) -> int:
+    """How many of K classes have no positive."""
+    return k - int(targets.any(0).sum() if targets.ndim == 2 else len(np.unique(targets)))
+
+
+def _by_group(test: Predictions, context: Measurement) -> dict[str, Any]:
+    codes = test.attributes.get(context.attribute)
+    if codes is None:
+        return {}
+    scores, targets, k = test.scores["label"], test.targets, len(context.label_names)
+    rows = {name: codes == group for group, name in enumerate(context.groups)}
+    return {
+        "map_by_group": {n: 100 * mean_average_precision(scores[r], targets[r], context.task) for n, r in rows.items()},
+        "empty_classes_by_group": {n: _empty(targets[r], k) for n, r in rows.items()},
+    }

@@ -1,0 +1,205 @@
+"""What `biasbench plot` draws, collected from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from biasbench.derived import configuration
+from biasbench.errors import CellError, DataError, UsageError, printable
+from biasbench.grammar import parse
+from biasbench.leaderboard import Record, aggregate
+from biasbench.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from biasbench.config import Settings
+    from biasbench.plots.frontier import Point
+    from biasbench.plots.labels import Changes
+    from biasbench.plots.margin import Score
+    from biasbench.plugins import Plugins
+
+MEASUREMENT = ("attribute", "protocol")
+
+
+def blocks(store: Store, dataset: str | None, *, by_measurement: bool = True) -> list[tuple[str, list[Record]]]:
+    """Scored records that belong in one picture, each lot with its title.
+
+    A picture never mixes data sets, backbones, weights or recipes; nor, unless `by_measurement` is
+    off, protected attributes or protocols. Without them each run is one record.
+
+    Raises:
+        UsageError: When `dataset` names none that is there.
+    """
+    scored = [r for r in store.records() if r["status"] == "ok"]
+    known = dict.fromkeys(str(r["dataset"]) for r in scored)
+    if dataset is not None and dataset not in known:
+        raise UsageError(
+            f"no results on {printable(dataset)!r}", fix=f"Data sets: {printable(', '.join(known) or 'none', 1000)}"
+        )
+    left_out = () if by_measurement else MEASUREMENT
+    found: dict[tuple[str, ...], dict[str, Record]] = {}
+    for record in scored:
+        if dataset in (None, record["dataset"]):
+            blank = {**record, **dict.fromkeys(left_out, "")}
+            key = str(record["key"]) if left_out else f"{record['key']} {record['attribute']} {record['protocol']}"
+            found.setdefault(configuration(blank), {}).setdefault(key, record)
+    return [(", ".join(filter(None, key)), list(records.values())) for key, records in found.items()]
+
+
+def by_seed(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
+    """Method, then seed, to its record, in the order of the records.
+
+    Raises:
+        UsageError: When two records differ in nothing that a row tells.
+    """
+    found: dict[str, dict[int, Record]] = {}
+    for record in records:
+        seeds = found.setdefault(str(record["method"]), {})
+        if int(record["seed"]) in seeds:
+            raise UsageError(
+                f"two runs of {printable(record['method'])} with seed {record['seed']} differ in nothing that their "
+                f"rows tell: {seeds[int(record['seed'])]['key']} and {record['key']}",
+                fix="Keep them in two folders of results",
+            )
+        seeds[int(record["seed"])] = record
+    return found
+
+
+def points_of(store: Store, records: Sequence[Record]) -> list[Point]:
+    """The points of a frontier, in the order of the plan; rows without F1 or Δ are left out."""
+    from biasbench.metric import Column
+    from biasbench.plots.frontier import Point
+    from biasbench.plots.margin import margin
+
+    scores = {
+        method: {seed: s for seed, r in seeds.items() if (s := score_of(store, r)) is not None}
+        for method, seeds in by_seed(records).items()
+    }
+    curve = {m: s for m, s in scores.items() if m == "original" or is_noise(m)}
+    columns = (Column("f1", "F1", "higher"), Column("delta", "Δ", "lower"))
+    points = []
+    for row in aggregate(records, columns):
+        f1, delta = row.figures["f1"], row.figures["delta"]
+        if f1.mean is None or delta.mean is None:
+            continue
+        found = None if row.method in curve else margin(scores[row.method], list(curve.values()))
+        points.append(Point(row.method, f1.mean, delta.mean, f1.std, delta.std, is_noise(row.method), found))
+    return points
+
+
+def is_noise(method: str) -> bool:
+    """Whether a method is one level of the randomisation baseline."""
+    return [component.name for component in parse(method)] == ["noise"]
+
+
+def score_of(store: Store, record: Record) -> Score | None:
+    """F1 and the rounds of Δ of one run, or None unless both are defined."""
+    from biasbench.plots.margin import Score
+
+    f1, delta = ((record["values"].get(key) or {}).get("mean") for key in ("f1", "delta"))
+    if f1 is None or delta is None:
+        return None
+    for found in store.metrics(record["key"]):
+        if all(found[name] == record[name] for name in MEASUREMENT) and "delta" in found["values"]:
+            return Score(float(f1), tuple(map(float, found["rounds"].get("delta", [delta]))))
+    return Score(float(f1), (float(delta),))
+
+
+def changes_of(store: Store, records: Sequence[Record], before: str, after: str) -> Changes | None:
+    """F1 by label of two methods over the seeds that both have, or None without one.
+
+    Raises:
+        IntegrityError: When stored predictions were changed.
+        CellError: When the runs are of other test examples.
+    """
+    from biasbench.plots.labels import label_changes
+
+    methods = by_seed(records)
+    first, second = methods.get(before, {}), methods.get(after, {})
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    truth: tuple[NDArray[Any], list[str]] | None = None
+    names: tuple[str, ...] = ()
+    for seed in sorted(first.keys() & second.keys()):
+        (old, y, ids, labels), (new, _, others, _) = (decoded(store, r["key"]) for r in (first[seed], second[seed]))
+        if ids != others or (truth is not None and truth[1] != ids):
+            raise CellError("the runs were tested on other examples", where=f"seed {seed}")
+        pairs.append((old, new))
+        truth, names = (y, ids), labels
+    return None if truth is None else label_changes(names, truth[0], pairs)
+
+
+def decoded(store: Store, key: str) -> tuple[NDArray[Any], NDArray[Any], list[str], tuple[str, ...]]:
+    """Decoded labels, truth and ids of a run's test split, and the names of the labels."""
+    import pandas as pd
+
+    from biasbench.data import targets
+    from biasbench.predict import read_outputs
+
+    run = store.run(key)
+    manifest = store.verify(run)
+    outputs, table = read_outputs(run / "predictions" / "test"), pd.read_parquet(run / "truth" / "test.parquet")
+    if list(outputs.ids) != table["id"].tolist():
+        raise CellError("predictions and truth name different examples", where=printable(run))
+    return outputs.labels, targets(table), list(outputs.ids), tuple(manifest["label_names"])
+
+
+def pairs_of(
+    store: Store, record: Record, plugins: Plugins, settings: Settings, count: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
+    """Test images before and after a run's method, [N, H, W, 3] each, and captions.
+
+    Raises:
+        UsageError: When the method edits no picture.
+        DataError: When the data are nowhere, or not those of the run any more.
+    """
+    import numpy as np
+
+    from biasbench.data import attribute
+    from biasbench.images import Loader, SplitInput
+    from biasbench.locate import open_dataset
+    from biasbench.method import overrides
+    from biasbench.planned import Data
+    from biasbench.plots.grid import choose_rows
+    from biasbench.spec import resolve_method
+
+    spec: Mapping[str, Any] = store.manifest(store.run(record["key"]))["spec"]
+    dataset, text = open_dataset(str(record["dataset"]), plugins, settings)
+    data = Data(str(record["dataset"]), text, dataset, spec["recipe"]["limit"])
+    if data.fingerprint != spec["training"]["fingerprint"]:
+        raise DataError(
+            "the data are not those of the run any more", where=printable(data.typed),
+            fix="Name the folder of that time with --data-root, or run the method again",
+        )  # fmt: skip
+    method = resolve_method(str(record["method"]), plugins.methods, dataset.primary_attribute).build()
+    if not overrides(method, "edit"):
+        raise UsageError(
+            f"{printable(record['method'])} edits no picture",
+            fix="Name a method that does, such as blackout-segm; 'biasbench list methods' lists all",
+        )
+    table = data.tables["test"]
+    regions = {name: data.region("test", name) for name in method.regions}
+    codes = attribute(table, dataset.primary_attribute)
+    touched = [table["id"].isin(frame["id"]).to_numpy() for frame in regions.values()] or [np.ones(len(table), bool)]
+    rows = choose_rows(codes, np.any(touched, axis=0), count, seed)
+    if not len(rows):
+        raise CellError("no test image has a known group and something to edit", where=printable(data.typed))
+    split = SplitInput(table, regions, root=dataset.root)
+    crop, short_side = (int(spec["recipe"][name]) for name in ("crop", "short_side"))
+    plain = Loader({"test": split}, crop=crop, short_side=short_side, task=dataset.task)
+    edited = Loader(
+        {"test": split}, crop=crop, short_side=short_side, task=dataset.task, edit=method.edit,
+        edit_regions=method.regions,
+    )  # fmt: skip
+    groups = data.groups[dataset.primary_attribute]
+    captions = [groups[codes[row]] for row in rows]
+    return pixels(plain, rows), pixels(edited, rows), captions
+
+
+def pixels(loader: Any, rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """[N, H, W, 3] centre crops of the test split."""
+    found = loader.load("test", rows, augment_seed=None).images
+    out: NDArray[np.uint8] = (found * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return out

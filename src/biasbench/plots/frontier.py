@@ -1,0 +1,104 @@
+"""Figure 5 of Wang et al. 2019: F1 against bias amplification, with the randomisation curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from biasbench.plots.margin import Margin
+from biasbench.plots.style import COLOURS, INK, MARKERS, QUIET, drawing, literal, tidy
+
+WIDE = 40  # characters of a name that leave no room for a second column
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the leaderboard in the picture.
+
+    Attributes:
+        name: Method string.
+        f1: Macro F1, percent.
+        delta: Bias amplification, points.
+        f1_std: Spread of F1, or None.
+        delta_std: Spread of Δ, or None.
+        noise: Whether it is a level of the randomisation curve.
+        margin: Against that curve; None for the curve's own points.
+    """
+
+    name: str
+    f1: float
+    delta: float
+    f1_std: float | None = None
+    delta_std: float | None = None
+    noise: bool = False
+    margin: Margin | None = None
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in both figures: at least as accurate, amplifying at most as much, and not equal.
+
+    Ordered by Δ. Spreads play no part: a front of measured figures is itself uncertain.
+
+    Example:
+        >>> [p.name for p in pareto([Point("a", 50, 9), Point("b", 40, 9), Point("c", 45, 4)])]
+        ['c', 'a']
+    """
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.delta, -p.f1)):
+        if not kept or point.f1 > kept[-1].f1 or (point.f1, point.delta) == (kept[-1].f1, kept[-1].delta):
+            kept.append(point)
+    return kept
+
+
+def draw_frontier(path: Path, points: Sequence[Point], title: str) -> None:
+    """Draw the points; a method whose 95 % interval against noise lies below 0 is circled.
+
+    Args:
+        path: Where to; the ending tells the format.
+        points: In the order of the legend.
+        title: What was measured.
+    """
+    named = [p for p in points if not p.noise]
+    columns = 1 if any(len(p.name) > WIDE for p in named) else 2
+    with drawing(path, 6.8, 4.4 + 0.2 * -(-(len(named) + 3) // columns)) as picture:
+        axes = picture.subplots()
+        plain = [p for p in points if p.name == "original"]
+        curve = sorted((*plain, *(p for p in points if p.noise)), key=lambda p: p.f1)
+        if len(curve) > 1:
+            axes.plot(
+                [p.delta for p in curve], [p.f1 for p in curve], color=INK, linestyle="--", linewidth=1.4, marker=".",
+                label="randomisation", zorder=2,
+            )  # fmt: skip
+        front = pareto(points)
+        if len(front) > 1:
+            axes.step(
+                [p.delta for p in front], [p.f1 for p in front], where="post", color=QUIET, linewidth=0.9,
+                linestyle=":", label="Pareto front", zorder=1,
+            )  # fmt: skip
+        for point in curve:
+            if point.noise:
+                axes.errorbar(
+                    [point.delta], [point.f1], xerr=_bar(point.delta_std), yerr=_bar(point.f1_std), color=INK,
+                    linestyle="none", elinewidth=0.7, capsize=1.5, zorder=2,
+                )  # fmt: skip
+        for i, point in enumerate(named):
+            axes.errorbar(
+                [point.delta], [point.f1], xerr=_bar(point.delta_std), yerr=_bar(point.f1_std),
+                color=INK if point.name == "original" else COLOURS[i % len(COLOURS)],
+                marker="o" if point.name == "original" else MARKERS[i % len(MARKERS)],
+                markersize=6.5, linestyle="none", elinewidth=0.9, capsize=2, label=literal(point.name), zorder=3,
+            )  # fmt: skip
+        circled = [p for p in points if p.margin is not None and p.margin.verdict == "better"]
+        if circled:
+            axes.plot(
+                [p.delta for p in circled], [p.f1 for p in circled], linestyle="none", marker="o", markersize=15,
+                markerfacecolor="none", markeredgecolor=QUIET, label="beats randomisation (95 %)", zorder=4,
+            )  # fmt: skip
+        axes.set(xlabel="bias amplification Δ, points", ylabel="macro F1, %")
+        tidy(axes, title)
+        picture.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _bar(std: float | None) -> list[float] | None:
+    return None if std is None else [std]
