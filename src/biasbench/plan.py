@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -122,10 +123,15 @@ class _Planner:
                     self.problems.append(error)
         return found
 
+    @cached_property
+    def unasked(self) -> tuple[str, ...]:
+        """Metrics of a request that names none."""
+        return default_metrics(self.plugins)
+
     def _check_metrics(self, request: Request, recipe: Recipe) -> None:
         """Metrics and the protocol have names too."""
         known: set[str] = set()
-        for text in request.metrics or default_metrics(self.plugins):
+        for text in request.metrics or self.unasked:
             offer = self.plugins.metrics.find(parse(text)[0].name)
             cls = self.metrics.setdefault(text, offer.load())
             bind(cls, parse(text)[0], offer.entry.options)
@@ -179,7 +185,7 @@ class _Planner:
         for name in (*attributes, *used):
             data.derive(name)
             attribute(data.tables["train"], name)  # raises for an unknown one
-        metrics = tuple(request.metrics) or default_metrics(self.plugins)
+        metrics = tuple(request.metrics) or self.unasked
         text = canonical(component.name, options)
         reason = self._impossible(resolved, text, cls, component.name, options, data, recipe)
         sources = tuple(s for s in (data.source, source_of(cls, offer)) if s)

@@ -22,7 +22,20 @@ from tests.measures.leaks import ONCE, TINY, Kept, agree, betrays, everywhere, p
 pytestmark = pytest.mark.torch
 HOME = "biasbench.measures"
 # Each after those it imports.
-NAMES = ("draws", "perturb", "noise", "figure", "control", "rounds", "run", "aim", "checks", "leakage", "curve")
+NAMES = (
+    "draws",
+    "perturb",
+    "noise",
+    "figure",
+    "control",
+    "rounds",
+    "run",
+    "aim",
+    "checks",
+    "prepared",
+    "leakage",
+    "curve",
+)
 MODULES = tuple(f"{HOME}.{name}" for name in NAMES)
 CASES: Mapping[str, Case] = {
     **conformance_leakage.CASES,

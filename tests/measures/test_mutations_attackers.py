@@ -75,7 +75,7 @@ PLANTED = (
     ("reader", "distinct rows by number in the draw", "return rows[first], same", "return first, same"),
     ("reader", "eight labels tell rows apart", "np.packbits(values, axis=1)", "np.packbits(values[:, :8], axis=1)"),
     ("reader", "the least likely group", "logits.argmax(2)", "logits.argmin(2)"),
-    ("reader", "attackers that overflow pass", "if not torch.isfinite(logits).all():", "if False:"),
+    ("reader", "attackers that overflow pass", "if not torch.isfinite(numbers).all():", "if False:"),
     ("attackers", "the latest of equal epochs", "if hits > best[a]:", "if hits >= best[a]:"),
     ("attackers", "the epoch is selected on test", "val.right(stack)", "test.right(stack)"),
     ("attackers", "the last epoch is read", "now.copy_(then)", "then.copy_(now)"),

@@ -84,7 +84,8 @@ def audit_command(
     from biasbench.measure import Memo
     from biasbench.measures.leakage import NOISES
 
-    reports, tables = [], []
+    reports: list[AuditReport] = []
+    tables: list[Mapping[str, Figure]] = []  # one a report; empty where it was not asked for, or is undefined
     for name in names:
         common: dict[str, Any] = {
             "seed": seed, "memo": Memo(settings.cache / "memo"), "threads": threads or os.cpu_count() or 1,
@@ -97,21 +98,21 @@ def audit_command(
                     read, name, protocol, noises=noises, nulls=nulls, minimum=minimum, progress=progress, **common
                 )
             )
+        each: Mapping[str, Figure] = {}
         if attackers and not reports[-1].leakage.details["undefined"]:
             from biasbench.measures.ablation import leakage_by_attacker
 
             with Counter("attackers", quiet=quiet) as progress:
-                tables.append(
-                    leakage_by_attacker(
-                        read.samples(name), protocol, groups=read.groups(name), minimum=minimum, progress=progress,
-                        **common,
-                    )
+                each = leakage_by_attacker(
+                    read.samples(name), protocol, groups=read.groups(name), minimum=minimum, progress=progress,
+                    **common,
                 )  # fmt: skip
+        tables.append(each)
     whole = document(reports, tables)
     if as_json:
         emit_json("audit", whole)
     else:
-        emit("\n\n".join([*(text(report) for report in reports), *map(attackers_text, tables)]))
+        emit("\n\n".join([*(text(report) for report in reports), *map(attackers_text, filter(None, tables))]))
     if output is not None:
         write(output, whole, reports)
 
@@ -131,8 +132,9 @@ def check_output(output: Path | None) -> None:
 def document(reports: Sequence[AuditReport], tables: Sequence[Mapping[str, Figure]]) -> Mapping[str, Any]:
     """The JSON of one report, or a list of several under `attributes`; leakage by attacker where it was asked for."""
     documents = [report.to_json() for report in reports]
-    for found, table in zip(documents, tables, strict=False):
-        found["attackers"] = {name: figure.to_json() for name, figure in table.items()}
+    for found, table in zip(documents, tables, strict=True):
+        if table:
+            found["attackers"] = {name: figure.to_json() for name, figure in table.items()}
     return documents[0] if len(documents) == 1 else {"attributes": documents}
 
 
@@ -141,6 +143,7 @@ def write(output: Path, whole: Mapping[str, Any], reports: Sequence[AuditReport]
     import pandas as pd
 
     from biasbench import io
+    from biasbench.cli.boards import harmless
 
     if output.suffix.lower() == ".json":
         io.write_json(output, {"schema": "biasbench/audit", "schema_version": 1, **whole})
@@ -149,19 +152,6 @@ def write(output: Path, whole: Mapping[str, Any], reports: Sequence[AuditReport]
         for column in ("attribute", "note"):  # both may hold names from the file
             table[column] = table[column].map(harmless)
         io.write_text(output, table.to_csv(index=False, lineterminator="\n"))
-
-
-def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula.
-
-    Example:
-        >>> harmless("=1+1"), harmless("gender")
-        ("'=1+1", 'gender')
-    """
-    from biasbench.errors import printable
-
-    shown = printable(cell, 2000)
-    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
 def text(report: AuditReport) -> str:

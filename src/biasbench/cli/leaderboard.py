@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from biasbench.leaderboard import Row
     from biasbench.metric import Column
     from biasbench.plugins import Plugins
+    from biasbench.store import Store
 
 FORMATS = ("rich", "md", "csv", "json")
 
@@ -127,9 +128,11 @@ def print_against(board: Board, results: Path, what: str, form: str) -> None:
     from biasbench.cli import against
     from biasbench.cli.output import emit, emit_json
     from biasbench.published import compare, find_tables
+    from biasbench.store import Store
 
-    tables = find_tables(what)
-    found = compare(board.rows, tables, [c.key for c in board.columns], lambda row: examples_of(results, row))
+    tables, store = find_tables(what), Store(results)
+    records = list(store.records())
+    found = compare(board.rows, tables, [c.key for c in board.columns], lambda row: examples_of(store, records, row))
     beside = against.Beside(found, board.columns)
     if form == "json":
         emit_json("comparison", against.document(beside))
@@ -137,15 +140,14 @@ def print_against(board: Board, results: Path, what: str, form: str) -> None:
         emit({"rich": against.rich_text, "md": against.markdown, "csv": against.csv_text}[form](beside))
 
 
-def examples_of(results: Path, row: Row) -> dict[str, int]:
+def examples_of(store: Store, records: Sequence[Mapping[str, Any]], row: Row) -> dict[str, int]:
     """Images in validation and test of a row's runs, from the stored truth; training rows may be a selection."""
     import pyarrow.parquet as parquet
 
     from biasbench.leaderboard import GROUP
-    from biasbench.store import Store
 
-    store, wanted = Store(results), [getattr(row, name) for name in GROUP]
-    for record in store.records():
+    wanted = [getattr(row, name) for name in GROUP]
+    for record in records:
         if record["status"] == "ok" and [str(record[name]) for name in GROUP] == wanted:
             files = {split: store.run(record["key"]) / "truth" / f"{split}.parquet" for split in ("val", "test")}
             return {split: parquet.read_metadata(f).num_rows for split, f in files.items() if f.exists()}

@@ -8,13 +8,14 @@ from typing import Any
 
 from biasbench.data import Progress
 from biasbench.errors import CellError, UsageError
-from biasbench.measures.checks import about_draws, large_groups
+from biasbench.measures.checks import about_draws
 from biasbench.measures.figure import Figure
-from biasbench.measures.named import AnyProtocol, protocol_named
+from biasbench.measures.named import AnyProtocol
+from biasbench.measures.prepared import prepare
 from biasbench.measures.protocol import Protocol
 from biasbench.measures.rounds import Attack, Reads, Rounds
 from biasbench.measures.run import figure_of, run
-from biasbench.measures.sample import Samples, check_samples
+from biasbench.measures.sample import Samples
 from biasbench.metric import Memo
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -67,17 +68,16 @@ def leakage_by_attacker(
         >>> len(found), found["2 layers, 100 units, all data"].mean
         (7, 100.0)
     """
-    width, found = check_samples(samples)
-    constants = protocol_named(protocol, samples["train"].single) if isinstance(protocol, str) else protocol
+    ready = prepare(samples, protocol, groups, minimum)
+    constants = ready.protocol
     if not isinstance(constants, Protocol):
         raise UsageError(f"protocol {constants.name} has no attacker to vary", fix="Use wang2019 or quick")
     reads: Reads = "targets" if samples["train"].scores is None else "scores"
-    samples, names, _ = large_groups(samples, groups or [str(g) for g in range(max(found, 2))], minimum)
-    if problem := about_draws(Rounds(samples, width, len(names), constants, seed, "flips"), names)["undefined"]:
-        raise CellError(f"leakage by attacker is {problem}")
     figures = {}
     for number, (name, changes) in enumerate(VARIANTS.items()):
-        rounds = Rounds(samples, width, len(names), replace(constants, **changes), seed, "flips")
+        rounds = Rounds(ready.samples, ready.width, len(ready.names), replace(constants, **changes), seed, "flips")
+        if problem := about_draws(rounds, ready.names)["undefined"]:
+            raise CellError(f"leakage by attacker is {problem}")
         attacks = [Attack(r, reads) for r in range(constants.rounds)]
         figures[name] = figure_of(run(rounds, attacks, memo, None, threads, device), attacks, rounds)
         if progress is not None:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biasbench.data import SPLITS, Progress, Split
-from biasbench.errors import CellError
 from biasbench.measures.protocol import Protocol
-from biasbench.measures.reader import Draw, Reader
+from biasbench.measures.reader import Draw, Reader, check_finite
 from biasbench.measures.stacked import Shape, Stack
 from biasbench.rng import Part, generator, torch_generator
 
@@ -201,8 +200,7 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
                     then[a].copy_(now[a])
         tally.add(len(jobs))
     for state in (*stack.state, *kept):
-        if not torch.isfinite(state).all():
-            raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
+        check_finite(state)
     last = test.right(stack).sum(0).tolist()
     for now, then in zip(stack.state, kept, strict=True):
         now.copy_(then)

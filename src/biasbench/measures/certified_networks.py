@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from biasbench.errors import CellError
 from biasbench.measures.attackers import batches
 from biasbench.measures.certified import Certified
 from biasbench.measures.certified_kinds import Kind
 from biasbench.measures.certified_pool import Fit
-from biasbench.measures.reader import SLAB, Draw, Reader
+from biasbench.measures.reader import Draw, Reader
 from biasbench.measures.stacked import Shape, Stack
 from biasbench.rng import generator, torch_generator
 
@@ -52,7 +50,7 @@ def fit_networks(
     optimiser = torch.optim.Adam(stack.parameters, lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
     orders = [generator(*stream, "order") for stream in streams]
     pairs = [_draws(fit) for fit in fits]
-    train, read = Reader([learn for learn, _ in pairs], device), _Oracle([ask for _, ask in pairs], device)
+    train, read = Reader([learn for learn, _ in pairs], device), Reader([ask for _, ask in pairs], device)
     size = min(protocol.batch_size, max(STEPS, train.size // STEPS))
     stages, told = set(kind.stages()), []
     for epoch in range(1, kind.steps + 1):
@@ -79,17 +77,3 @@ def _draws(fit: Fit) -> tuple[Draw, Draw]:
         Draw(lambda: train, np.arange(len(train)), codes[fit.train]),
         Draw(lambda: read, np.arange(len(read)), codes[fit.read]),
     )
-
-
-class _Oracle(Reader):
-    """Draws of which networks say how probable each group is."""
-
-    def probabilities(self, stack: Stack) -> Tensor:
-        """[n, A, G]."""
-        said = []
-        for logits in stack.read(self._features(rows) for rows in torch.split(self.first, SLAB)):
-            if not torch.isfinite(logits).all():
-                raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
-            said.append(logits.softmax(2))
-        told = torch.cat(said)
-        return told.gather(0, self.same.unsqueeze(2).expand(-1, -1, told.shape[2]))

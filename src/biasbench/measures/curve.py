@@ -15,13 +15,14 @@ import numpy as np
 from biasbench.data import Progress
 from biasbench.errors import CellError
 from biasbench.measures.aim import Aim, aim_at
-from biasbench.measures.checks import about_draws, large_groups
+from biasbench.measures.checks import about_draws
 from biasbench.measures.figure import Figure
-from biasbench.measures.named import AnyProtocol, protocol_named
+from biasbench.measures.named import AnyProtocol
 from biasbench.measures.perturb import Kind, kind_for
+from biasbench.measures.prepared import prepare
 from biasbench.measures.rounds import Attack, Rounds
 from biasbench.measures.run import figure_of, run
-from biasbench.measures.sample import Samples, check_samples
+from biasbench.measures.sample import Samples
 from biasbench.metric import Memo
 
 LEVELS = (1.0, 0.975, *(i / 100 for i in range(95, 0, -5)), 0.025)
@@ -115,13 +116,10 @@ def leakage_curve(
         >>> [round(f1) for f1 in curve.f1]
         [100, 60]
     """
-    width, found = check_samples(samples)
-    single = samples["train"].single
-    constants = protocol_named(protocol, single) if isinstance(protocol, str) else protocol
-    kind = kind_for(perturbation, single)
-    samples, names, _ = large_groups(samples, groups or [str(g) for g in range(max(found, 2))], minimum)
-    rounds = Rounds(samples, width, len(names), constants, seed, kind)
-    if problem := about_draws(rounds, names)["undefined"]:
+    ready = prepare(samples, protocol, groups, minimum)
+    constants, kind = ready.protocol, kind_for(perturbation, samples["train"].single)
+    rounds = Rounds(ready.samples, ready.width, len(ready.names), constants, seed, kind)
+    if problem := about_draws(rounds, ready.names)["undefined"]:
         raise CellError(f"the curve is {problem}")
     every = range(constants.rounds)
     aims = {level: tuple(aim_at(rounds, r, level) for r in every) for level in levels if level < 1}

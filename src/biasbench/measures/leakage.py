@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from biasbench.data import Progress
-from biasbench.errors import DataError, UsageError
+from biasbench.errors import UsageError
 from biasbench.measures.aim import Aim, aim_at, model_f1
-from biasbench.measures.checks import about_draws, about_scores, closed_form, control, large_groups, p_value
+from biasbench.measures.checks import about_draws, about_scores, closed_form, control, p_value
 from biasbench.measures.figure import LeakageReport, undefined
-from biasbench.measures.named import AnyProtocol, protocol_named
+from biasbench.measures.named import AnyProtocol
 from biasbench.measures.perturb import Kind, kind_for
+from biasbench.measures.prepared import prepare
 from biasbench.measures.rounds import Attack, Reads, Rounds, Shuffled
 from biasbench.measures.run import difference_of, figure_of, run
-from biasbench.measures.sample import Samples, check_samples
+from biasbench.measures.sample import Samples
 from biasbench.metric import Memo
 
 NOISES = (0.01, 0.05, 0.10)
@@ -106,18 +107,13 @@ def leakage(
         raise UsageError(f"f1 must be from 0 to 1, not {f1}")
     if nulls is not None and nulls < 0:
         raise UsageError(f"nulls must not be below 0, not {nulls}")
-    width, found = check_samples(samples)
-    names = tuple(groups) if groups else tuple(map(str, range(max(found, 2))))
-    if found > len(names):
-        raise DataError(f"the attribute has codes up to {found - 1}, and {len(names)} groups are named")
-    single = samples["train"].single
-    samples, names, dropped = large_groups(samples, names, minimum)
-    constants = protocol_named(protocol, single) if isinstance(protocol, str) else protocol
-    kind = kind_for(perturbation, single)
-    rounds = Rounds(samples, width, len(names), constants, seed, kind)
+    ready = prepare(samples, protocol, groups, minimum)
+    samples, names, constants = ready.samples, ready.names, ready.protocol
+    kind = kind_for(perturbation, samples["train"].single)
+    rounds = Rounds(samples, ready.width, len(names), constants, seed, kind)
     plan = _Plan(rounds, f1, noises, constants.rounds if nulls is None else nulls)
     details: dict[str, Any] = {"protocol": constants.name, **about_draws(rounds, names)}
-    details |= {"dropped_groups": dropped, **about_scores(samples), **closed_form(samples, len(names))}
+    details |= {"dropped_groups": ready.dropped, **about_scores(samples), **closed_form(samples, len(names))}
     if details["undefined"]:
         figures = {name: undefined(constants.rounds) for name in plan.names}
         return LeakageReport(constants.name, attribute, names, figures, details, [f"leakage {details['undefined']}"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +77,38 @@ class Reader:
         Raises:
             CellError: When an attacker's numbers overflow.
         """
-        said = []
+        said = torch.cat([logits.argmax(2) for logits in self._read(stack)])
+        return said.gather(0, self.same) == self.codes
+
+    def probabilities(self, stack: Stack) -> Tensor:
+        """[n, A, G] how probable each attacker finds each group.
+
+        Raises:
+            CellError: When an attacker's numbers overflow.
+        """
+        said = torch.cat([logits.softmax(2) for logits in self._read(stack)])
+        return said.gather(0, self.same.unsqueeze(2).expand(-1, -1, said.shape[2]))
+
+    def _read(self, stack: Stack) -> Iterator[Tensor]:
+        """Logits of the distinct rows, a slab at a time; the next slab writes over them."""
         for logits in stack.read(self._features(rows) for rows in torch.split(self.first, SLAB)):
-            if not torch.isfinite(logits).all():
-                raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
-            said.append(logits.argmax(2))
-        return torch.cat(said).gather(0, self.same) == self.codes
+            check_finite(logits)
+            yield logits
 
     def _features(self, rows: Tensor) -> Tensor:
         """[B, A] classes, or [B, A, K] float32 of padded width."""
         taken = self.table.index_select(0, rows.view(-1))
         return taken.view(rows.shape) if self.table.ndim == 1 else taken.float().view(*rows.shape, -1)
+
+
+def check_finite(numbers: Tensor) -> None:
+    """Refuse numbers that overflowed inside an attacker: it would sit at chance and look fair.
+
+    Raises:
+        CellError: When one is not finite.
+    """
+    if not torch.isfinite(numbers).all():
+        raise CellError("the attacker's numbers overflowed", fix="Are the scores of a sane size?")
 
 
 def _tensor(tables: Sequence[NDArray[Any]], device: torch.device) -> Tensor:

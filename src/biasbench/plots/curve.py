@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biasbench import io
 from biasbench.measures.curve import Curve
 from biasbench.measures.figure import LeakageReport
+from biasbench.plots.style import BAND, INK, QUIET, RULE, drawing
 
-INK, BAND, NULL = "#1f4e79", "#9fbfdf", "#8c8c8c"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> None:
@@ -22,11 +24,11 @@ def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> N
         report: Of the clean labels: its nulls are drawn as levels.
         title: What was measured.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with drawing(path, height=4.4) as picture:
+        _draw(picture.subplots(), curve, report, title)
 
-    picture = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = picture.subplots()
+
+def _draw(axes: Axes, curve: Curve, report: LeakageReport, title: str) -> None:
     f1 = np.array(curve.f1)
     mean, std = (np.array([getattr(figure, name) for figure in curve.figures]) for name in ("mean", "std"))
     axes.fill_between(f1, mean - std, mean + std, color=BAND, alpha=0.6, linewidth=0, label="± 1 sd over rounds")
@@ -35,14 +37,10 @@ def draw_curve(path: Path, curve: Curve, report: LeakageReport, title: str) -> N
         if name not in report.figures:
             continue
         null = report.figures[name].mean
-        axes.axhline(null, color=NULL, linestyle=style, linewidth=1, label=f"null, {words}: {null:.1f}")
+        axes.axhline(null, color=QUIET, linestyle=style, linewidth=1, label=f"null, {words}: {null:.1f}")
     axes.set(xlabel="macro F1 of the labels, %", ylabel=f"leakage of {report.attribute}, %", title=title)
     axes.title.set_fontsize(10)
     axes.set_xlim(0, 101)
-    axes.grid(color="#e5e5e5", linewidth=0.6)
+    axes.grid(color=RULE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    ending = path.suffix.lstrip(".")
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
-    with rc_context({"svg.hashsalt": "biasbench"}), io.writing(path) as aside:  # the same curve, the same bytes
-        picture.savefig(aside, format=ending, dpi=150, metadata=undated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -82,9 +83,9 @@ class CrfHead(Head):
         self.linear = nn.Linear(channels, len(class_weights) * groups + extra)
         self.register_buffer("class_weights", class_weights.float())
 
+    @abstractmethod
     def field(self, scores: Mapping[str, Tensor]) -> Field:
         """The random field that scores describe."""
-        raise NotImplementedError
 
     def scores(self, field: Field) -> dict[str, Tensor]:
         """All scores of a field."""
