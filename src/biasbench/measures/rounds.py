@@ -162,7 +162,7 @@ class Rounds:
         """A text that names every input of an attacker's outcome, by which it is found again."""
         return io.canonical_json(
             {
-                "measure": "attacker/3",
+                "measure": "attacker/4",
                 "attack": asdict(attack),
                 "kind": self.kind if attack.perturbed is not None else None,
                 "truth": self._digests["targets"],

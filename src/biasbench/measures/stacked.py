@@ -7,6 +7,10 @@ over strided views. Three things make it fast on a CPU:
 
 * The gradient at the input, which only the input's BatchNorm would need, is never formed: its
   scale and shift have gradients in terms of sums that the first layer's weights need anyway.
+* Equal rows of a batch are worked on once (`batch.py`), as far as they are known to be equal:
+  of classes, which stand for one-hot vectors.
+* What a BatchNorm takes out again, such as a bias before it, has gradient 0 and keeps it: no sum
+  over the batch is formed to find the rounding error that stands for it elsewhere.
 * Widths are padded with zeros to whole vector registers: 300 units take 304, which the matrix
   library multiplies a third faster. A padded unit has no weight in or out, so that its value
   and all its gradients are exactly 0 and stay so.
@@ -23,6 +27,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu_, pad
+
+from biasbench.measures.batch import Batch, distinct_rows, every_row
 
 EPS = 1e-5
 MOMENTUM = 0.1
@@ -122,79 +128,127 @@ class Stack:
         Returns:
             [A] mean cross-entropy.
         """
-        b, last = len(codes), self.shape.layers - 1
-        z = self._enter(features) if features.ndim == 3 else self._enter_classes(features)
+        shape, last = self.shape, self.shape.layers - 1
+        if features.ndim == 3:
+            batch = every_row(features, codes, shape.outputs)
+            z = self._enter(batch)
+        else:
+            batch = distinct_rows(features, codes, self.weights[0].shape[1], shape.outputs)
+            z = self._enter_classes(batch)
+        rows = batch.rows
         for i in range(1, last + 1):
-            act = self._room(f"act{i}", *z.shape)
-            leaky_relu_(torch.addcmul(self.shifts[i], self._normalise(i, z), self.scales[i], out=act), self.shape.slope)
-            z = self._product(act, self.weights[i], self.biases[i], "z")
-        losses, g = _cross_entropy(z, codes)
+            self._normalise(i, z, batch)
+            act = self._activation(i, z)
+            z = self._product(act, self.weights[i], self.biases[i], "z", rows)
+        losses, g = _cross_entropy(z, batch)
+        _sum(g, _grad(self.biases[last])[:, : g.shape[2]], rows)
         for i in range(last, 0, -1):
-            act = self._room(f"act{i}", b, self.count, self.weights[i].shape[1])
-            _sum(g, _grad(self.biases[i])[:, : g.shape[2]])
-            _multiply(act.permute(1, 2, 0), g.transpose(0, 1), _grad(self.weights[i]))
-            g = self._product(g, self.weights[i].transpose(1, 2), None, f"g{i % 2}")
-            torch.ops.aten.leaky_relu_backward.grad_input(g, act, self.shape.slope, True, grad_input=g)
-            self._normalise_backward(i, g)
-        self._leave(features, g)
+            act = self._room(f"act{i}", *g.shape[:2], self.weights[i].shape[1])
+            _outer(act, g, _grad(self.weights[i]), rows)
+            g = self._product(g, self.weights[i].transpose(1, 2), None, f"g{i % 2}", rows)
+            torch.ops.aten.leaky_relu_backward.grad_input(g, act, shape.slope, True, grad_input=g)
+            self._normalise_backward(i, g, batch)
+        self._leave(batch, g)
         return losses
 
-    def _enter(self, features: Tensor) -> Tensor:
+    def _enter(self, batch: Batch) -> Tensor:
         """[B, A, H] the first layer on dense features, the input's scale and shift folded into it."""
-        x = self._normalise(0, features)
+        x = self._normalise(0, batch.features, batch)
         folded = torch.mul(self.scales[0].unsqueeze(2), self.weights[0], out=self._folded())
-        return self._product(x, folded, self._constant(), "z")
+        return self._product(x, folded, self._constant(), "z", batch.rows)
 
-    def _enter_classes(self, classes: Tensor) -> Tensor:
-        """The same on one-hot vectors: the product is a row of the weights."""
-        b, a = classes.shape
+    def _enter_classes(self, batch: Batch) -> Tensor:
+        """[U, A, H] the same on one-hot vectors: the product is a row of the weights."""
+        u, a = batch.features.shape
+        at = self._flat(batch.features)
         mean, invstd = self._moments(0)
-        mean.zero_().view(-1).index_add_(0, self._flat(classes), mean.new_full((1,), 1 / b).expand(b * a))
+        mean.zero_().view(-1).index_add_(0, at, batch.shares.reshape(-1))
         variance = mean * (1 - mean)
         torch.rsqrt(variance + EPS, out=invstd)
-        self.means[0].lerp_(mean, MOMENTUM)
-        self.variances[0].lerp_(variance * (b / (b - 1)), MOMENTUM)
-        folded = torch.mul((self.scales[0] * invstd).unsqueeze(2), self.weights[0], out=self._folded())
-        constant = self._constant() - _row(mean, folded)  # [A, H]
-        z = self._room("z", b, a, folded.shape[2])
-        torch.index_select(folded.view(-1, folded.shape[2]), 0, self._flat(classes), out=z.view(b * a, -1))
-        return z.add_(constant)
+        self._track(0, mean, variance, batch.size)
+        gain = self.scales[0] * invstd
+        constant = self.biases[0][:, : self.weights[0].shape[2]] + _row(self.shifts[0] - mean * gain, self.weights[0])
+        z = self._room("z", u, a, self.weights[0].shape[2])
+        torch.index_select(self.weights[0].view(-1, z.shape[2]), 0, at, out=z.view(u * a, -1))
+        return torch.addcmul(constant, z, gain.view(-1)[at].view(u, a, 1), out=z)
 
-    def _leave(self, features: Tensor, g: Tensor) -> None:
-        """Gradients of the first layer and the input's BatchNorm, from [B, A, H] at its output."""
-        w, dw, total = self.weights[0], _grad(self.weights[0]), _grad(self.biases[0])[:, : g.shape[2]]
-        _sum(g, total)  # [A, H]
-        if features.ndim == 3:
-            _multiply(self._room("x0", *features.shape).permute(1, 2, 0), g.transpose(0, 1), dw)  # Σ x̂ g
+    def _leave(self, batch: Batch, g: Tensor) -> None:
+        """Gradients of the first layer and the input's BatchNorm, from [U, A, H] at its output.
+
+        A BatchNorm behind the first layer takes out every shift: the sum of `g` over the batch is then 0,
+        and with it the gradients of the input's shift and the first bias.
+        """
+        w, dw, dscale = self.weights[0], _grad(self.weights[0]), _grad(self.scales[0])
+        if batch.features.ndim == 3:
+            _outer(self._room("x0", *batch.features.shape), g, dw, batch.rows)  # Σ x̂ g
+            torch.sum(torch.mul(dw, w, out=self._folded()), 2, out=dscale)
+            dw.mul_(self.scales[0].unsqueeze(2))
         else:
+            u, a, h = g.shape
+            at, (_, invstd) = self._flat(batch.features), self._moments(0)
+            g.mul_(invstd.view(-1)[at].view(u, a, 1))
+            own = torch.index_select(w.view(-1, h), 0, at, out=self._room("act0", u, a, h).view(u * a, h))
+            told = own.mul_(g.view(u * a, h)).sum(1).view(u, a)
+            g.mul_(self.scales[0].view(-1)[at].view(u, a, 1))
+            dw.zero_()
+            dscale.zero_()
+            for i, n in enumerate(batch.rows):
+                dw[i].index_add_(0, batch.features[:n, i], g[:n, i])
+                dscale[i].index_add_(0, batch.features[:n, i], told[:n, i])
+        if self.shape.layers == 1:
+            self._leave_shift(batch)
+
+    def _leave_shift(self, batch: Batch) -> None:
+        """What the sum of the gradients at the output adds where no BatchNorm follows."""
+        w, dw = self.weights[0], _grad(self.weights[0])
+        total = _grad(self.biases[0])[:, : w.shape[2]]  # [A, G]
+        _grad(self.shifts[0]).copy_(_row(total, w.transpose(1, 2)))
+        shift = self.shifts[0]
+        if batch.features.ndim == 2:  # there, the mean has not been taken off yet
             mean, invstd = self._moments(0)
-            dw.zero_().view(-1, dw.shape[2]).index_add_(0, self._flat(features), g.view(-1, g.shape[2]))  # Σ x g
-            dw.addcmul_(mean.unsqueeze(2), total.unsqueeze(1), value=-1).mul_(invstd.unsqueeze(2))
-        torch.sum(torch.mul(dw, w, out=self._folded()), 2, out=_grad(self.scales[0]))
-        _multiply(w, total.unsqueeze(2), _grad(self.shifts[0]).unsqueeze(2))
-        dw.mul_(self.scales[0].unsqueeze(2)).addcmul_(self.shifts[0].unsqueeze(2), total.unsqueeze(1))
+            _grad(self.scales[0]).addcmul_(mean * invstd, _grad(self.shifts[0]), value=-1)
+            shift = shift - mean * invstd * self.scales[0]
+        dw.addcmul_(shift.unsqueeze(2), total.unsqueeze(1))
 
     def _constant(self) -> Tensor:
         """[A, H] what the input's shift and the first bias add."""
         return self.biases[0][:, : self.weights[0].shape[2]] + _row(self.shifts[0], self.weights[0])
 
-    def _normalise(self, i: int, x: Tensor) -> Tensor:
-        """[B, A, H] with mean 0 and variance 1 over the batch; the running statistics move."""
-        b, a, n = x.shape
-        out, (mean, invstd) = self._room(f"x{i}", b, a, n), self._moments(i)
-        torch.ops.aten.native_batch_norm.out(
-            x.view(b, a * n), None, None, self.means[i].view(-1), self.variances[i].view(-1), True, MOMENTUM, EPS,
-            out=out.view(b, a * n), save_mean=mean.view(-1), save_invstd=invstd.view(-1),
-        )  # fmt: skip
-        return out
+    def _normalise(self, i: int, x: Tensor, batch: Batch) -> Tensor:
+        """[U, A, H] with mean 0 and variance 1 over the batch; the running statistics move."""
+        u, a, n = x.shape
+        out, (mean, invstd) = self._room(f"x{i}", u, a, n), self._moments(i)
+        if batch.features.ndim == 3:
+            torch.ops.aten.native_batch_norm.out(
+                x.view(u, a * n), None, None, self.means[i].view(-1), self.variances[i].view(-1), True, MOMENTUM, EPS,
+                out=out.view(u, a * n), save_mean=mean.view(-1), save_invstd=invstd.view(-1),
+            )  # fmt: skip
+            return out
+        _outer(batch.shares, x, mean.unsqueeze(1), batch.rows)
+        torch.sub(x, mean, out=out)
+        _outer(batch.shares, torch.mul(out, out, out=x), invstd.unsqueeze(1), batch.rows)
+        self._track(i, mean, invstd, batch.size)
+        torch.rsqrt(invstd + EPS, out=invstd)
+        return out.mul_(invstd)
 
-    def _normalise_backward(self, i: int, g: Tensor) -> None:
+    def _track(self, i: int, mean: Tensor, variance: Tensor, size: int) -> None:
+        """Move the running statistics of BatchNorm i towards those of a batch."""
+        self.means[i].lerp_(mean, MOMENTUM)
+        self.variances[i].lerp_(variance * (size / (size - 1)), MOMENTUM)
+
+    def _activation(self, i: int, z: Tensor) -> Tensor:
+        """[U, A, H] what layer i reads: the normalised rows, scaled and shifted, through LeakyReLU."""
+        act, x = self._room(f"act{i}", *z.shape), self._room(f"x{i}", *z.shape)
+        return leaky_relu_(torch.addcmul(self.shifts[i], x, self.scales[i], out=act), self.shape.slope)
+
+    def _normalise_backward(self, i: int, g: Tensor, batch: Batch) -> None:
         """From the gradient at the output of BatchNorm i to the one at its input, in place."""
-        b, x, (_, invstd) = len(g), self._room(f"x{i}", *g.shape), self._moments(i)
+        x, room, (_, invstd) = self._room(f"x{i}", *g.shape), self._room("z", *g.shape), self._moments(i)
         dscale, dshift = _grad(self.scales[i]), _grad(self.shifts[i])
-        _sum(torch.mul(g, x, out=self._room("z", *g.shape)), dscale)
-        _sum(g, dshift)
-        g.sub_(dshift / b).addcmul_(x, dscale, value=-1 / b).mul_(self.scales[i] * invstd)
+        _sum(torch.mul(g, x, out=room), dscale, batch.rows)
+        _sum(g, dshift, batch.rows)
+        torch.addcmul(dshift, x, dscale, out=room)
+        g.addcmul_(room, batch.shares, value=-1).mul_(self.scales[i] * invstd)
 
     # -- reading ---------------------------------------------------------------------------
     def read(self, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -251,54 +305,69 @@ class Stack:
         """[n * A] rows of the flattened first weights that classes [n, A] pick."""
         return (classes + self._offsets).view(-1)
 
-    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, room: str) -> Tensor:
-        """[n, A, out] from [n, A, in] by one weight [A, in, out] and bias [A, out] per attacker."""
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, room: str, rows: tuple[int, ...] = ()) -> Tensor:
+        """[U, A, out] from [U, A, in] by one weight [A, in, out] and bias [A, out] per attacker."""
         out = self._room(room, len(x), self.count, weight.shape[2])
-        _multiply(x.transpose(0, 1), weight, out.transpose(0, 1))
+        _multiply(x, weight, out, rows)
         return out if bias is None else out.add_(bias[:, : weight.shape[2]])
 
 
-def _cross_entropy(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """[A] mean loss of [B, A, G] logits, and its gradient, written over them."""
-    chosen = codes.unsqueeze(2)
+def _cross_entropy(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """[A] mean loss of [U, A, G] logits, and its gradient, written over them."""
+    aims = batch.aims
     if logits.is_cpu:
-        for a in range(logits.shape[1]):
-            logits[:, a] = logits[:, a].log_softmax(1)
-        losses = torch.stack([-column.clone().mean() for column in logits.gather(2, chosen).squeeze(2).unbind(1)])
-        for a in range(logits.shape[1]):
-            logits[:, a] = logits[:, a].exp()
+        losses = []
+        for one, aim in zip(_first(logits, batch.rows), _first(aims, batch.rows), strict=True):
+            said = one.log_softmax(1)
+            losses.append((said * aim).sum())
+            one.copy_(said.exp_())
+        total = torch.stack(losses).neg_()
     else:
-        logits.copy_(logits.log_softmax(2))
-        losses = -logits.gather(2, chosen).squeeze(2).mean(0)
-        logits.exp_()
-    logits.scatter_add_(2, chosen, logits.new_full((1, 1, 1), -1.0).expand_as(chosen))
-    return losses, logits.div_(len(codes))
+        said = logits.log_softmax(2)
+        total = (said * aims).sum((0, 2)).neg_()
+        logits.copy_(said.exp_())
+    return total, logits.mul_(batch.shares).sub_(aims)
 
 
-def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
-    """[A, n, k] times [A, k, m]: a batched product.
+def _first(x: Tensor, rows: Sequence[int]) -> Sequence[Tensor]:
+    """[n, ...] the rows that count of each attacker's [U, A, ...]; none named: all."""
+    ones = x.unbind(1)
+    return ones if all(n == len(x) for n in rows) else [one[:n] for one, n in zip(ones, rows, strict=True)]
+
+
+def _multiply(x: Tensor, y: Tensor, out: Tensor, rows: Sequence[int] = ()) -> None:
+    """[U, A, k] times [A, k, m] as [U, A, m]: a batched product.
 
     On the CPU every attacker has its own, here and below: a vector loop rounds its tail otherwise
     than its body, and no attacker's bits may depend on its neighbours.
     """
     if x.is_cpu:
-        for one, other, into in zip(x.unbind(), y.unbind(), out.unbind(), strict=True):
+        for one, other, into in zip(_first(x, rows), y.unbind(), _first(out, rows), strict=True):
             torch.mm(one, other, out=into)
     else:
-        torch.bmm(x, y, out=out)
+        torch.bmm(x.transpose(0, 1), y, out=out.transpose(0, 1))
+
+
+def _outer(x: Tensor, y: Tensor, out: Tensor, rows: Sequence[int]) -> None:
+    """[A, k, m] sums over the rows of [U, A, k] times [U, A, m]."""
+    if x.is_cpu:
+        for one, other, into in zip(_first(x, rows), _first(y, rows), out.unbind(), strict=True):
+            torch.mm(one.t(), other, out=into)
+    else:
+        torch.bmm(x.permute(1, 2, 0), y.transpose(0, 1), out=out)
 
 
 def _row(x: Tensor, weight: Tensor) -> Tensor:
     """[A, H] from one row [A, K] per attacker by weights [A, K, H]."""
-    out = x.new_empty(len(x), 1, weight.shape[2])
-    _multiply(x.unsqueeze(1), weight, out)
-    return out.squeeze(1)
+    out = x.new_empty(1, len(x), weight.shape[2])
+    _multiply(x.unsqueeze(0), weight, out)
+    return out.squeeze(0)
 
 
-def _sum(x: Tensor, out: Tensor) -> None:
-    """[A, H] sums of [B, A, H] over B; each attacker's own on the CPU, as in `_multiply`."""
+def _sum(x: Tensor, out: Tensor, rows: Sequence[int]) -> None:
+    """[A, H] sums of [U, A, H] over the rows that count."""
     if x.is_cpu:
-        for one, into in zip(x.unbind(1), out.unbind(), strict=True):
+        for one, into in zip(_first(x, rows), out.unbind(), strict=True):
             torch.sum(one, 0, out=into)
     else:
         torch.sum(x, 0, out=out)
