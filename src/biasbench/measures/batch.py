@@ -65,9 +65,7 @@ def distinct_rows(classes: Tensor, codes: Tensor, width: int, groups: int) -> Ba
     rows = present.sum(1)  # [A]
     most = int(rows.max())
     found = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]  # [A, U], ascending
-    aims = counts.gather(1, found.unsqueeze(2).expand(a, most, groups)).transpose(0, 1) / b  # [U, A, G]
-    aims = aims.to(torch.get_default_dtype()).contiguous()
-    on_cpu = classes.device.type == "cpu"
-    return Batch(
-        found.t().contiguous(), aims, aims.sum(2, keepdim=True), tuple(rows.tolist()) if on_cpu else (most,) * a, b
-    )
+    aims = counts.gather(1, found.unsqueeze(2).expand(a, most, groups)) / b  # [A, U, G], an attacker's side by side
+    shares = aims.sum(2, keepdim=True)
+    count = tuple(rows.tolist()) if classes.device.type == "cpu" else (most,) * a
+    return Batch(found.t().contiguous(), aims.transpose(0, 1), shares.transpose(0, 1), count, b)

@@ -95,7 +95,9 @@ class Stack:
         self.shape, self.count, self.device = shape, len(rngs), device
         last = shape.layers - 1
         drawn = [[_linear(a, b, rng, i == last) for i, (a, b) in enumerate(pairwise(shape.sizes))] for rng in rngs]
-        self.weights = [torch.stack([d[i][0] for d in drawn]).to(device) for i in range(shape.layers)]  # [A, in, out]
+        self.weights = [torch.stack([d[i][0] for d in drawn]).to(device) for i in range(last)]  # [A, in, out]
+        narrow = torch.stack([d[last][0].t() for d in drawn]).to(device)  # products by few columns want them whole
+        self.weights.append(narrow.transpose(1, 2))
         self.biases = [torch.stack([d[i][1] for d in drawn]).to(device) for i in range(shape.layers)]  # [A, padded out]
         inputs = [w.shape[1] for w in self.weights]
         self.scales = [torch.ones(self.count, n, device=device) for n in inputs]
@@ -169,7 +171,7 @@ class Stack:
         gain = self.scales[0] * invstd
         constant = self.biases[0][:, : self.weights[0].shape[2]] + _row(self.shifts[0] - mean * gain, self.weights[0])
         z = self._room("z", u, a, self.weights[0].shape[2])
-        torch.index_select(self.weights[0].view(-1, z.shape[2]), 0, at, out=z.view(u * a, -1))
+        torch.index_select(self.weights[0].reshape(-1, z.shape[2]), 0, at, out=z.view(u * a, -1))
         return torch.addcmul(constant, z, gain.view(-1)[at].view(u, a, 1), out=z)
 
     def _leave(self, batch: Batch, g: Tensor) -> None:
@@ -186,10 +188,10 @@ class Stack:
         else:
             u, a, h = g.shape
             at, (_, invstd) = self._flat(batch.features), self._moments(0)
-            g.mul_(invstd.view(-1)[at].view(u, a, 1))
-            own = torch.index_select(w.view(-1, h), 0, at, out=self._room("act0", u, a, h).view(u * a, h))
-            told = own.mul_(g.view(u * a, h)).sum(1).view(u, a)
-            g.mul_(self.scales[0].view(-1)[at].view(u, a, 1))
+            own = torch.index_select(w.reshape(-1, h), 0, at, out=self._room("act0", u, a, h).view(u * a, h))
+            divided = invstd.view(-1)[at]
+            told = own.mul_(g.view(u * a, h)).sum(1).mul_(divided).view(u, a)
+            g.mul_(divided.mul_(self.scales[0].view(-1)[at]).view(u, a, 1))
             dw.zero_()
             dscale.zero_()
             for i, n in enumerate(batch.rows):
@@ -278,7 +280,7 @@ class Stack:
                     rows = (bias[:, : weight.shape[2]] + _row(zero, weight)).unsqueeze(1) + gain[0].unsqueeze(
                         2
                     ) * weight
-                z = rows.view(-1, rows.shape[2]).index_select(0, self._flat(slab)).view(*slab.shape, -1)
+                z = rows.reshape(-1, rows.shape[2]).index_select(0, self._flat(slab)).view(*slab.shape, -1)
             for i, (weight, bias) in enumerate(rest, 1):
                 z = self._product(leaky_relu_(z, self.shape.slope), weight, bias, f"read{i % 2}")
             yield z
@@ -379,7 +381,7 @@ def _linear(fan_in: int, fan_out: int, rng: torch.Generator, last: bool) -> tupl
     weight = torch.empty(fan_out, fan_in).uniform_(-bound, bound, generator=rng)
     bias = torch.empty(fan_out).uniform_(-bound, bound, generator=rng)
     more = padded(fan_out) - fan_out
-    return pad(weight, (0, padded(fan_in) - fan_in, 0, 0 if last else more)).t().contiguous(), pad(bias, (0, more))
+    return pad(weight, (0, padded(fan_in) - fan_in, 0, 0 if last else more)).t(), pad(bias, (0, more))
 
 
 def _grad(parameter: Tensor) -> Tensor:
