@@ -18,7 +18,7 @@ LAYERS = (
     ("__init__",),
     ("errors",), ("io", "rng"), ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("measures",),
-    ("backbone", "datacheck", "locate"),
+    ("backbone", "datacheck", "faces", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
     ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"), ("plots", "audit"),
     ("inputs", "measure", "benchmark", "cell"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biasbench.errors import PluginError, UsageError
-from biasbench.leaderboard import Figure, aggregate, distinct, find_column, sort_rows
+from biasbench.leaderboard import MARKS, Figure, aggregate, distinct, find_column, rank, sort_rows
 from biasbench.metric import Column
 
 COLUMNS = (
@@ -150,6 +150,56 @@ def test_the_plain_model_leads_its_block_and_blocks_follow_the_plan():
     assert [(r.dataset, r.method) for r in rows] == [
         ("coco", "original"), ("coco", "adv"), ("scenes", "original"), ("scenes", "alpha-1"), ("scenes", "aaa"),
     ]  # fmt: skip
+
+
+def marked():
+    """Rows of which some were told more than the picture, with an n/a row among them."""
+    flags = {"rba": ["x", "transductive"], "box": ["privileged: region person"], "adv": ["underpowered"],
+             "both": ["privileged: attribute gender", "transductive"], "original": []}  # fmt: skip
+    means = {"rba": 90.0, "box": 80.0, "adv": 10.0, "both": 99.0, "original": 50.0}
+    made = [
+        record(m, seed=s, order=i, flags=f, values={"map": means[m] + s})
+        for i, (m, f) in enumerate(flags.items())
+        for s in (1, 2)
+    ]
+    return [*made, record("face", status="n/a", reason="needs masks:face", flags=["privileged: region face"], order=9)]
+
+
+def test_rows_that_were_told_more_are_marked_and_stand_apart():
+    rows = aggregate(marked(), COLUMNS)
+    assert [(r.method, r.marks) for r in rows] == [
+        ("original", ()), ("adv", ()), ("rba", ("transductive",)), ("both", ("transductive", "privileged")),
+        ("box", ("privileged",)), ("face", ("privileged",)),
+    ]  # fmt: skip
+    assert [rank(r) for r in rows] == [(), (), (0,), (0, 1), (1,), (1,)]
+    assert rows[4].flags == ("privileged: region person",)
+    assert list(MARKS) == ["transductive", "privileged"]
+
+
+@pytest.mark.parametrize(("by", "order"), [("map", "original adv"), ("-map", "adv original")])
+def test_marked_rows_are_sorted_among_themselves(by, order):
+    rows = aggregate([*marked(), record("box2", order=8, flags=["privileged: x"], values={"map": 95.0})], COLUMNS)
+    last = ["box2", "box"] if by == "map" else ["box", "box2"]
+    assert [r.method for r in sort_rows(rows, COLUMNS, by)] == [*order.split(), "rba", "both", *last, "face"]
+
+
+def test_one_marked_seed_marks_the_row():
+    made = [record(seed=1, values={"map": 1.0}), record(seed=2, values={"map": 1.0}, flags=["transductive"])]
+    assert aggregate(made, COLUMNS)[0].marks == ("transductive",)
+
+
+def test_notes_are_kept_by_seed():
+    said = {"test": {"1.rba/violated_after": 3.0, "1.rba/beyond_after": None}}
+    made = [record(seed=1, values={"map": 1.0}, notes=said), record(seed=2, values={"map": 1.0}, notes={}),
+            record(seed=3, status="failed", reason="x")]  # fmt: skip
+    assert aggregate(made, COLUMNS)[0].notes == {1: said}
+    assert aggregate([record(values={"map": 1.0})], COLUMNS)[0].notes == {}
+
+
+@pytest.mark.parametrize("name", ["marks", "notes"])
+def test_a_column_may_not_be_called_as_what_a_row_tells(name):
+    with pytest.raises(PluginError, match=name):
+        aggregate([], [Column(name, "x", "none")])
 
 
 def test_a_column_may_not_hide_a_field_of_the_row():

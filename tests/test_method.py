@@ -247,6 +247,56 @@ def test_overrides_looks_into_pipelines():
     assert [p for p in POINTS if overrides(Pipeline([Balanced()]), p)] == ["balance_by"]
 
 
+# ------------------------------------------------------------------ what a row must tell
+class Told(Method):
+    """Goes by things that a new picture does not bring along."""
+
+    name = "told"
+
+    def __init__(self, transductive=False, privileged=(), regions=(), masks=()):
+        super().__init__()
+        self.transductive, self.privileged, self.regions, self.masks = transductive, privileged, regions, masks
+        self.flags = ("told: so",)
+
+    def report(self):
+        return {"count": 2.0}
+
+
+def test_marks_are_declared_or_follow_from_the_regions_that_are_handed_out():
+    assert Pipeline([Original(), Told()]).flags == ("told: so",)
+    method = Pipeline([Told(privileged=("attribute gender",), masks=("person",)), Told(True, (), ("face", "person"))])
+    assert method.transductive
+    known = ("told: so", "transductive", "privileged: attribute gender")
+    assert method.flags == method.row_flags() == (*known, "privileged: region face", "privileged: region person")
+    assert method.row_flags(detected={"face"}) == (*known, "privileged: region person")
+    assert Pipeline([Original(), method]).flags == method.flags
+
+
+def test_blackout_is_privileged_by_annotated_boxes_only():
+    from biasbench.builtin.methods.redact import Blackout
+
+    method = Pipeline([Blackout("face")])
+    assert method.flags == ("privileged: region face",)
+    assert method.row_flags(detected=("face",)) == ()
+
+
+def test_reports_carry_the_place_and_name():
+    assert Pipeline([Original(), Told(), Told()]).report() == {"1.told/count": 2.0, "2.told/count": 2.0}
+    assert Pipeline([Original()]).report() == {}
+
+
+def test_any_method_may_refuse_before_the_head_is_asked_for():
+    class Refuses(Original):
+        def check(self, info):
+            if info.crop % 5:
+                raise UsageError("five")
+
+    method = Pipeline([NewHead(), Pipeline([Refuses()])])
+    with pytest.raises(UsageError, match="five"):
+        method.head(INFO)
+    assert type(method.head(replace(INFO, crop=10))) is MultiLabelHead
+
+
 # ------------------------------------------------------------------ sizes for building
 @pytest.mark.parametrize("training", [True, False])
 def test_tap_shapes_come_from_a_real_pass_that_leaves_no_trace(training):

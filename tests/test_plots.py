@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 from sklearn.metrics import f1_score
 
 from biasbench.errors import CellError, StoreError
+from biasbench.measures.curve import Curve
+from biasbench.measures.figure import Figure as LeakageFigure
+from biasbench.measures.figure import LeakageReport
+from biasbench.plots.curve import draw_curve
 from biasbench.plots.frontier import Point, draw_frontier, pareto
 from biasbench.plots.grid import choose_rows, draw_grid
 from biasbench.plots.labels import draw_labels, label_changes
@@ -179,10 +184,25 @@ def test_chosen_rows_are_known_eligible_and_as_even_as_can_be(codes, count, seed
 
 def test_a_grid_without_images_or_of_two_sizes_is_refused(tmp_path):
     image = np.zeros((2, 8, 8, 3), np.uint8)
-    for before, after, captions in ((image[:0], image[:0], []), (image, image[:1], ["a", "b"]), (image, image, ["a"])):
+    two = ["a", "b"]
+    for before, after, captions in (
+        (image[:0], [image[:0]], []), (image, [image, image[:1]], two), (image, [image], ["a"]), (image, [], two),
+    ):  # fmt: skip
         with pytest.raises(CellError, match="a grid needs"):
             draw_grid(tmp_path / "x.png", before, after, captions, "t")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_strip_shows_the_image_and_then_each_method(tmp_path):
+    """The three colours stand side by side in the order they are handed in."""
+    colours = [np.full((1, 20, 20, 3), c, np.uint8) for c in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    draw_grid(tmp_path / "x.png", colours[0], colours[1:], ["a"], "t", 1)
+    with Image.open(tmp_path / "x.png") as drawn:
+        seen = np.asarray(drawn.convert("RGB")).astype(int)
+    places = [np.flatnonzero((np.abs(seen - c[0, 0, 0]).sum(2) < 30).any(0)) for c in colours]
+    assert all(len(place) > 50 for place in places)
+    assert places[0].max() < places[1].min()
+    assert places[1].max() < places[2].min()
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -201,7 +221,7 @@ def pictures(folder, ending):
     after[:, 0] = 0
     draw_labels(folder / f"labels.{ending}", label_changes(["$a", *"bcde"], truth, [(truth, after)]), "t", "x", "y")
     images = np.arange(5 * 8 * 8 * 3, dtype=np.uint8).reshape(5, 8, 8, 3)
-    draw_grid(folder / f"grid.{ending}", images, images[::-1], list("mwmw$"), "t", 2)
+    draw_grid(folder / f"grid.{ending}", images, [images[::-1], images], list("mwmw$"), "t $ " * 40, 2)
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
@@ -212,6 +232,13 @@ def test_the_same_content_gives_the_same_bytes(tmp_path, ending):
     assert len(first) == 3
     if ending == "svg":
         assert all(ElementTree.fromstring(text).tag.endswith("svg") for text in first.values())
+
+
+def test_names_from_data_start_no_formula_in_the_curve(tmp_path):
+    curve = Curve("flips", (100.0, 50.0), (LeakageFigure(np.array([70.0, 72.0])),) * 2, ())
+    report = LeakageReport("quick", "a$b^", ("x", "y"), {"lambda_D": LeakageFigure(np.array([70.0]))}, {})
+    draw_curve(tmp_path / "x.svg", curve, report, "data $x^ here")
+    assert ElementTree.parse(tmp_path / "x.svg").getroot().tag.endswith("svg")
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):

@@ -30,11 +30,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from biasbench.errors import UsageError, printable
+from biasbench.errors import UsageError, did_you_mean, printable
 from biasbench.plan import Request
 from biasbench.recipe import Precision
 
 Text = Annotated[str, Field(min_length=1)]
+PLACES = (Path(__file__).parent / "benchmarks", Path(__file__).parents[2] / "benchmarks")  # installed; a checkout
 
 
 class PublishedFigure(BaseModel):
@@ -126,18 +127,35 @@ class Benchmark(BaseModel):
         )
 
 
+def shipped() -> dict[str, Path]:
+    """The files that come with biasbench, by name.
+
+    Example:
+        >>> shipped()["wang2019-table4"].name
+        'wang2019-table4.toml'
+    """
+    return {file.stem: file for folder in reversed(PLACES) for file in sorted(folder.glob("*.toml"))}
+
+
 def load_benchmark(path: Path) -> Benchmark:
     """Read a benchmark file.
+
+    Args:
+        path: A file, or the name of one that comes with biasbench, such as `wang2019-table4`. A file of
+            that name in the working folder goes first.
 
     Raises:
         UsageError: When it cannot be read, or listing everything that is wrong in it.
     """
+    if not path.exists():
+        path = shipped().get(str(path), path)
     where = printable(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        hint = did_you_mean(str(path), shipped()) or f"These come with biasbench: {', '.join(shipped())}"
         raise UsageError(
-            f"cannot be read: {error.strerror}", where=where, fix="Give the path of a TOML file"
+            f"cannot be read: {error.strerror}", where=where, fix=f"Give the path of a TOML file. {hint}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"is not TOML: {printable(error)}", where=where, fix="See docs/architecture.md") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ import torch
 from biasbench import io
 from biasbench.backbone import Backbone, seeded
 from biasbench.checkpoint import Checkpoints, load_tensors, save_tensors
-from biasbench.data import SPLITS, IntArray, targets
+from biasbench.data import SPLITS, IntArray, attribute, targets
 from biasbench.engine import Trainer, start_tap, write_log
 from biasbench.errors import CellError
 from biasbench.features import FeatureBank, View
 from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
-from biasbench.job import CellJob, ImagesJob
+from biasbench.job import CellJob, DataInput, ImagesJob
 from biasbench.method import BuildInfo, Pipeline, overrides
 from biasbench.model import Device, Model
 from biasbench.plugins import load_plugins
@@ -83,10 +83,12 @@ class Cell:
         self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last)
         self.plugins = load_plugins(job.plugins)
         self.tables = {split: pd.read_parquet(path) for split, path in job.data.tables.items()}
+        self.others = {name: pd.read_parquet(data.tables["train"]) for name, data in job.secondary.items()}
         self.run_name = ("run", job.training_key)
         self.data_name = ("data", job.fingerprint, job.seed)
         self.views = [View(f"view-{v}", seed_for("view", job.fingerprint, v)) for v in range(job.recipe.views)]
         self.manifest: dict[str, Any] = {}
+        self.pixel_hashes: dict[str, str] = {}  # of the decoded pictures, for the manifest
         self._build()
         self._wire(job.training_method)
 
@@ -107,7 +109,11 @@ class Cell:
         k = len(self.data.label_names)
         weight = class_weights(y, task, k) if self.recipe.class_weights else torch.ones(k)
         assert self.recipe.crop is not None
-        self.info = BuildInfo(backbone, task, self.data.label_names, dict(self.data.groups), self.recipe.crop, weight)
+        counts = group_counts(self.tables["train"].iloc[self.rows], self.data.groups)
+        beside = {n: group_counts(table, job.secondary[n].groups) for n, table in self.others.items()}
+        self.info = BuildInfo(
+            backbone, task, self.data.label_names, dict(self.data.groups), self.recipe.crop, weight, counts, beside
+        )
         with seeded("head", str(job.seed)):
             head = method.head(self.info) or default_head(task, backbone.channels["embedding"], weight)
         with seeded("method", job.training_key):
@@ -117,10 +123,15 @@ class Cell:
 
     def _wire(self, text: str) -> None:
         """Pixels, cached activations and batches as the method `text` wants them."""
-        self.loader = self._loader()
-        parts = self._feature_parts(self._method(text).pixels)
-        self.bank = FeatureBank(self.job.cache / "features", parts) if self.recipe.cache else None
+        pixels = self._method(text).pixels
+        self.loader = self._loader(self.data, self.tables)
+        self.bank = self._bank(self._feature_parts(pixels))
         self.source = Source(self.tables, self.loader, self.bank, self.data.task)
+        self.secondary = {}
+        for name, table in self.others.items():
+            data, tables = self.job.secondary[name], {"train": table}
+            parts = self._feature_parts(pixels) | {"pixels": data.identity, "views": self.job.fingerprint}
+            self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task)
 
     def _add_prediction_methods(self) -> None:
         """Swap in the whole method, evaluation-only components included, around the trained modules."""
@@ -146,19 +157,21 @@ class Cell:
             raise CellError(f"resampling left {len(rows)} usable training rows")
         return rows
 
-    def _loader(self) -> Loader:
-        method, data, recipe = self.model.method, self.data, self.recipe
+    def _bank(self, parts: dict[str, Any]) -> FeatureBank | None:
+        return FeatureBank(self.job.cache / "features", parts) if self.recipe.cache else None
+
+    def _loader(self, data: DataInput, tables: Mapping[str, pd.DataFrame]) -> Loader:
+        method, recipe = self.model.method, self.recipe
         assert recipe.crop is not None
         assert recipe.short_side is not None
         inputs = {}
-        self.pixel_hashes: dict[str, str] = {}  # of the decoded pictures, for the manifest
-        for split in SPLITS:
+        for split, table in tables.items():
             folder = data.stores[split]
             regions = {name: pd.read_parquet(path) for name, path in data.regions[split].items()}
             store = ImageStore.open(folder) if folder is not None else None
             if store is not None:
-                self.pixel_hashes[split] = store.content
-            inputs[split] = SplitInput(self.tables[split], regions, store, data.root)
+                self.pixel_hashes[split if data is self.data else f"{data.identity[:8]}/{split}"] = store.content
+            inputs[split] = SplitInput(table, regions, store, data.root)
         return Loader(
             inputs,
             crop=recipe.crop,
@@ -204,7 +217,7 @@ class Cell:
         return [CENTRE, *self.views]
 
     def _starts(self) -> list[str]:
-        rows = {split: len(table) for split, table in self.tables.items()}
+        rows = {name: len(table) for name, table in (*self.tables.items(), *self.others.items())}
         starts = {start_tap(self.model, stage, self.recipe, rows) for _, stage in self.stages}
         return sorted(starts, key=self.model.backbone.taps.index)
 
@@ -216,19 +229,23 @@ class Cell:
             return
         for split in SPLITS:
             for view in self.training_views if split == "train" else [CENTRE]:
-                count = len(self.tables[split])
-
-                def images(rows: IntArray, split: str = split, view: View = view) -> torch.Tensor:
-                    pixels: torch.Tensor = self.loader.load(split, rows, augment_seed=view.seed).images
-                    return pixels
-
-                def report(done: int, total: int, split: str = split, view: View = view) -> None:
-                    name = f"features {split} {view.name}"
-                    self.send({"event": "progress", "name": name, "done": done, "total": total})
-
-                backbone, batch = self.model.backbone, self.recipe.eval_batch
-                self.bank.ensure(backbone, images, taps, split, view, count, self.device, batch, report)
+                self._ensure(self.source, split, view, taps, split)
+        for name, source in self.secondary.items():
+            for view in self.training_views:
+                self._ensure(source, "train", view, taps, name)
         self.send({"event": "features"})
+
+    def _ensure(self, source: Source, split: str, view: View, taps: Sequence[str], title: str) -> None:
+        def images(rows: IntArray) -> torch.Tensor:
+            pixels: torch.Tensor = source.loader.load(split, rows, augment_seed=view.seed).images
+            return pixels
+
+        def report(done: int, total: int) -> None:
+            self.send({"event": "progress", "name": f"features {title} {view.name}", "done": done, "total": total})
+
+        assert source.bank is not None
+        count, batch = len(source.tables[split]), self.recipe.eval_batch
+        source.bank.ensure(self.model.backbone, images, taps, split, view, count, self.device, batch, report)
 
     def train(self, store: Store) -> Path:
         """Train to the end, or on from a checkpoint; returns the folder to commit."""
@@ -250,6 +267,7 @@ class Cell:
             data_name=self.data_name,
             run_name=self.run_name,
             checkpoints=checkpoints,
+            secondary=self.secondary,
             start_competes=self.recipe.select == "released" and job.init_key is not None,
             report=self.send,
         )
@@ -306,9 +324,23 @@ class Cell:
             )  # fmt: skip
             outputs = method.postprocess(outputs, reference, self.model.head)
             name = split if view is CENTRE else f"{split}@{self.views.index(view)}"
-            write_outputs(folder / "predictions" / name, outputs)
+            write_outputs(folder / "predictions" / name, outputs, method.report())
             self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
         return folder
+
+
+def group_counts(table: pd.DataFrame, groups: Mapping[str, int]) -> dict[str, list[int]]:
+    """Rows of each group of each protected attribute of a table, unknown ones left out.
+
+    Example:
+        >>> group_counts(pd.DataFrame({"attribute/gender": [1, 1, -1, 0]}), {"gender": 2})
+        {'gender': [1, 2]}
+    """
+    found = {}
+    for name, size in groups.items():
+        codes = attribute(table, name)
+        found[name] = np.bincount(codes[codes >= 0], minlength=size).tolist()
+    return found
 
 
 def _finished_weights(folder: Path) -> dict[str, torch.Tensor]:

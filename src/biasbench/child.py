@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from biasbench.errors import EXIT_BUG, BiasBenchError
-from biasbench.job import CellJob, ImagesJob, Job, MeasureJob
+from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob
 from biasbench.plugins import describe_exception
 
 
@@ -80,6 +80,10 @@ def _run(job: Job, channel: Channel) -> None:
         from biasbench.cell import prepare_images
 
         prepare_images(job, channel.send)
+    elif isinstance(job, FacesJob):
+        from biasbench.faces.search import search
+
+        search(job.folders, job.data.tables, job.data.root, channel.send)
     elif isinstance(job, CellJob):
         from biasbench.cell import run_cell
 

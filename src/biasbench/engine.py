@@ -93,6 +93,7 @@ class Trainer:
     Attributes:
         model: On the device.
         source: Batches.
+        secondary: Batches of other data sets that phases train on; of these, the training split alone.
         recipe: Its `crop` is filled in.
         stages: The stages to run, with their numbers in the recipe.
         rows: Training rows after resampling.
@@ -121,6 +122,7 @@ class Trainer:
     data_name: tuple[Part, ...]
     run_name: tuple[Part, ...]
     checkpoints: Checkpoints
+    secondary: Mapping[str, Source] = field(default_factory=dict)
     start_competes: bool = False
     report: Report = lambda _event: None
     progress: Progress = field(default_factory=Progress)
@@ -128,8 +130,9 @@ class Trainer:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Rows of each split."""
-        return {split: len(table) for split, table in self.source.tables.items()}
+        """Rows of each split, and of the training split of each secondary data set."""
+        sizes: dict[str, int] = {split: len(table) for split, table in self.source.tables.items()}
+        return sizes | {name: len(source.tables["train"]) for name, source in self.secondary.items()}
 
     # ------------------------------------------------------------------ the loop
     def run(self) -> Progress:
@@ -166,11 +169,12 @@ class Trainer:
         movable = {id(p) for p in task} | {id(p) for phase in phases for p in phase.params}
         for p in self.model.parameters():
             p.requires_grad_(id(p) in movable)
-        optimisers = {"task": self._adam(task, stage.lr, stage)}
+        optimisers = {"task": self._optimiser(task, stage.lr, stage)}
         streams: dict[str, Stream] = {}
         for phase in phases:
-            rate = phase.lr if phase.absolute_lr else phase.lr * stage.lr
-            optimisers[phase.name] = self._adam(list(phase.params), rate, stage)
+            if not phase.joint:
+                rate = phase.lr if phase.absolute_lr else phase.lr * stage.lr
+                optimisers[phase.name] = self._optimiser(list(phase.params), rate, stage)
             streams[phase.name] = self._stream(phase, stage, number)
         resumed = saved is not None and self.progress.stage == position
         if resumed and self.progress.epoch:
@@ -215,25 +219,32 @@ class Trainer:
             self.progress.best = {"val_f1": f1, "stage": record["stage"], "epoch": record["epoch"]}
             self.kept = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
 
-    def _adam(self, params: list[nn.Parameter], lr: float, stage: Stage) -> torch.optim.Adam:
+    def _optimiser(self, params: list[nn.Parameter], lr: float, stage: Stage) -> torch.optim.Optimizer:
         if not params:
             raise CellError("a stage or phase has nothing to train")
         fused = all(p.device.type in ("cpu", "cuda") for p in params)
-        return torch.optim.Adam(params, lr=lr, weight_decay=stage.weight_decay, fused=fused)
+        head = {id(p) for p in self.model.head.parameters()} if stage.head_lr != 1 else set()
+        split = [
+            (lr, [p for p in params if id(p) not in head]),
+            (lr * stage.head_lr, [p for p in params if id(p) in head]),
+        ]
+        groups = [{"params": part, "lr": rate} for rate, part in split if part]
+        if stage.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=fused)
+        return torch.optim.Adam(groups, lr=lr, weight_decay=stage.weight_decay, fused=fused)
 
     def _stream(self, phase: Phase, stage: Stage, number: int) -> Stream:
+        name = (*self.run_name, "phase", phase.name, number)
         if phase.data != "train":
-            raise CellError(f"phase {phase.name} wants data set {phase.data!r}; phases train on the cell's own data")
-        groups = None
-        if phase.balance is not None:
-            groups = self._codes(phase.balance)[self.rows]
-        return Stream(self.rows, stage.batch_size, (*self.run_name, "phase", phase.name, number), groups)
-
-    def _codes(self, attribute: str) -> IntArray:
-        codes = self.source.labels["train"].attributes
-        if attribute not in codes:
-            raise CellError(f"the data have no protected attribute {attribute!r}")
-        return codes[attribute].numpy()
+            if phase.data not in self.secondary:
+                raise CellError(
+                    f"phase {phase.name} wants data set {phase.data!r}, which its method does not name in `data`"
+                )
+            source = self.secondary[phase.data]
+            groups = None if phase.balance is None else _codes(source, phase.balance)
+            return Stream(np.arange(len(source.tables["train"])), stage.batch_size, name, groups)
+        groups = None if phase.balance is None else _codes(self.source, phase.balance)[self.rows]
+        return Stream(self.rows, stage.batch_size, name, groups)
 
     # ------------------------------------------------------------------ pieces
     def order(self, stage: Stage, number: int, epoch: int) -> list[IntArray]:
@@ -244,7 +255,7 @@ class Trainer:
             return epoch_batches(self.rows, stage.batch_size, name, stage.max_steps)
         steps = max(1, -(-len(self.rows) // stage.batch_size))
         steps = min(steps, stage.max_steps or steps)
-        stream = Stream(self.rows, stage.batch_size, name, self._codes(attribute)[self.rows])
+        stream = Stream(self.rows, stage.batch_size, name, _codes(self.source, attribute)[self.rows])
         return [stream.next() for _ in range(steps)]
 
     def view(self, number: int, epoch: int) -> View:
@@ -285,6 +296,14 @@ class Trainer:
         }
         means = {name: torch.cat(values).nanmean().item() for name, values in seen.items()}
         return result, {f"val_{k}": v for k, v in means.items() if math.isfinite(v)}
+
+
+def _codes(source: Source, attribute: str) -> IntArray:
+    """[N] groups of the training rows."""
+    codes = source.labels["train"].attributes
+    if attribute not in codes:
+        raise CellError(f"the data have no protected attribute {attribute!r}")
+    return codes[attribute].numpy()
 
 
 def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:

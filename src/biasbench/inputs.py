@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from biasbench import io
-from biasbench.data import SPLITS, withhold
+from biasbench.data import SPLITS, Split, withhold
+from biasbench.faces import boxes_file
 from biasbench.images import store_key
 from biasbench.job import DataInput
-from biasbench.planned import Cell
+from biasbench.planned import Cell, Data
 from biasbench.store import Store
 
 
@@ -26,30 +28,44 @@ class Inputs:
         self._made: dict[str, DataInput] = {}
 
     def of(self, cell: Cell) -> DataInput:
-        """Write what a child may know of the data; the test table without labels."""
-        data, recipe, pipeline = cell.data, cell.spec.recipe, cell.spec.method.build()
+        """Write what a child may know of the cell's data; the test table without labels."""
+        return self._write(cell, cell.data, SPLITS)
+
+    def secondary(self, cell: Cell) -> dict[str, DataInput]:
+        """Write the training splits of the data sets beside it, by the name that the method gives them."""
+        return {name: self._write(cell, data, ("train",)) for name, data in cell.secondary.items()}
+
+    def _write(self, cell: Cell, data: Data, splits: Sequence[Split]) -> DataInput:
+        recipe, pipeline = cell.spec.recipe, cell.spec.method.build()
         regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
-        identity = io.hash_bytes(f"{data.fingerprint} {data.region_digest(regions) if regions else ''}".encode())
+        content = f"{data.fingerprint} {data.region_digest(regions) if regions else ''}"
+        identity = io.hash_bytes((content if splits == SPLITS else f"{content} {','.join(splits)}").encode())
         columns = ",".join(data.tables["train"].columns)  # derived attributes come and go
         name = f"{identity} {columns} {recipe.short_side} {recipe.pixels}"
         if name in self._made:
             return self._made[name]
         folder = self.store.work("inputs", io.hash_bytes(f"{identity} {columns}".encode())[:20])
-        tables, region_files = {}, {}
+        tables: dict[str, Path] = {}
+        region_files: dict[str, dict[str, Path]] = {}
         stores: dict[str, Path | None] = {}
-        for split in SPLITS:
+        for split in splits:
             table = data.tables[split]
             tables[split] = folder / f"{split}.parquet"
             _write_frame(tables[split], withhold(table) if split == "test" else table)
-            region_files[split] = {r: folder / f"{split}-{r}.parquet" for r in regions}
-            for region, path in region_files[split].items():
-                _write_frame(path, data.region(split, region))
+            region_files[split] = {}
+            for region in regions:
+                detected = data.detected(split, region)  # a job of its own writes these before the cell starts
+                path = folder / f"{split}-{region}.parquet" if detected is None else boxes_file(detected)
+                region_files[split][region] = path
+                if detected is None:
+                    _write_frame(path, data.region(split, region))
             stores[split] = None
             if recipe.pixels == "store":
                 assert recipe.short_side is not None
                 key = store_key(table, data.dataset.root, recipe.short_side)
                 stores[split] = (self.cache / "images" / key).absolute()
         dataset = data.dataset
+        first = sorted(data.groups, key=lambda name: name != dataset.primary_attribute)
         self._made[name] = DataInput(
             root=Path(dataset.root).absolute(),
             tables={k: v.absolute() for k, v in tables.items()},
@@ -57,7 +73,7 @@ class Inputs:
             stores=stores,
             task=dataset.task,
             label_names=dataset.label_names,
-            groups={n: len(g) for n, g in data.groups.items()},
+            groups={n: len(data.groups[n]) for n in first},
             identity=identity,
         )
         return self._made[name]

@@ -47,6 +47,14 @@ class ImagesJob(_Message):
     short_side: int
 
 
+class FacesJob(_Message):
+    """Look for faces in the images of a data set once; boxes go to a folder for each split."""
+
+    kind: Literal["faces"] = "faces"
+    data: DataInput
+    folders: dict[str, Path]
+
+
 class WeightsInput(_Message):
     """Resolved starting weights: kind, label, digest and file."""
 
@@ -66,6 +74,8 @@ class CellJob(_Message):
         training_key: Identity of the training.
         init_key: Training whose weights this one starts from.
         predict: Whether to write predictions.
+        secondary: Data sets that phases train on beside it: their training split alone, the primary
+            attribute first among the groups.
         cache: Folder of cached activations.
         results: The store.
         plugins: Files given with `--plugin`.
@@ -89,6 +99,7 @@ class CellJob(_Message):
     device: str
     precision: str
     predict: bool
+    secondary: dict[str, DataInput] = {}
     cache: Path
     results: Path
     plugins: tuple[str, ...] = ()
@@ -120,4 +131,4 @@ class MeasureJob(_Message):
     plugins: tuple[str, ...] = ()
 
 
-Job = ImagesJob | CellJob | MeasureJob
+Job = ImagesJob | FacesJob | CellJob | MeasureJob

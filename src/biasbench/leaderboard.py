@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 GROUP = ("method", "dataset", "backbone", "profile", "attribute", "protocol")
 Record = Mapping[str, Any]
 Status = Literal["ok", "partial", "failed", "n/a", "missing"]
+MARKS = {
+    "transductive": "what is said of one picture depends on the others of its split",
+    "privileged": "predictions rest on what nobody knows of a new picture: regions that people annotated, or the "
+    "protected attribute",
+}
+"""Flags that set rows apart (`Pipeline.row_flags` gives them), and what they mean."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,9 @@ class Row:
         planned: All seeds that the plan named.
         reasons: Why seeds have no score, each once.
         flags: What a reader must know: `underpowered`, `weights=random`, …
+        marks: Of `MARKS`, those that set the row apart.
         order: Place in the plan.
+        notes: What methods reported of their predictions, by seed, split and name; None = undefined.
         figures: By column key; empty for a row without a score.
     """
 
@@ -69,7 +77,9 @@ class Row:
     planned: tuple[int, ...]
     reasons: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     order: int = 0
+    notes: Mapping[int, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
 
@@ -85,12 +95,13 @@ def aggregate(records: Iterable[Record], columns: Sequence[Column]) -> list[Row]
 
     Args:
         records: As `Store.records()` yields them: the fields of `GROUP`, and `key`, `status`,
-            `reason`, `seed`, `weights`, `flags`, `order`, `values` (column key to mean, std, n).
+            `reason`, `seed`, `weights`, `flags`, `order`, `values` (column key to mean, std, n); `notes`
+            where a method reported something.
         columns: Of every metric, in the order to show them.
 
     Returns:
         Data sets and backbones in the order of the plan; within each, the plain model
-        (`original`) first, then the order of the plan.
+        (`original`) first, then the order of the plan; rows with marks follow those without.
 
     Raises:
         PluginError: When a column's key is the name of a field of the row.
@@ -118,6 +129,18 @@ def aggregate(records: Iterable[Record], columns: Sequence[Column]) -> list[Row]
     return sorted(rows, key=_place(rows))
 
 
+def rank(row: Row) -> tuple[int, ...]:
+    """Which rows a row may be compared with: those of equal rank. Unmarked rows come first.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> row = Row("original", "d", "b", "p", "gender", "q", "", "ok", (0,), (0,))
+        >>> rank(row), rank(replace(row, marks=("privileged",)))
+        ((), (1,))
+    """
+    return tuple(i for i, mark in enumerate(MARKS) if mark in row.marks)
+
+
 def _place(rows: Sequence[Row]) -> Any:
     first: dict[tuple[str, ...], int] = {}
     for row in rows:
@@ -128,7 +151,7 @@ def _place(rows: Sequence[Row]) -> Any:
         block = (row.dataset, row.backbone)
         return (
             first[block[:1]], row.dataset, first[block], row.backbone, row.profile, row.protocol, row.attribute,
-            row.method != "original", row.order, row.method, row.weights,
+            rank(row), row.method != "original", row.order, row.method, row.weights,
         )  # fmt: skip
 
     return place
@@ -173,6 +196,7 @@ def _row(records: Sequence[Record], columns: Sequence[Column], extra: tuple[str,
     status: Status = "partial" if ok and late else "ok" if ok else _worst(late)
     head = min(ok or records, key=lambda r: int(r["order"]))
     flags = dict.fromkeys(str(f) for r in ok or records for f in r["flags"])
+    found = {flag.partition(":")[0] for flag in flags}
     if len({r["environment"] for r in ok if r.get("environment")}) > 1:
         extra = (*extra, "mixed environments")  # other hardware or versions: not the same bits
     return Row(
@@ -183,7 +207,9 @@ def _row(records: Sequence[Record], columns: Sequence[Column], extra: tuple[str,
         planned=tuple(sorted({*done, *(int(r["seed"]) for r in late)})),
         reasons=tuple(dict.fromkeys(_reason(r) for r in late)),
         flags=(*flags, *extra),
+        marks=tuple(mark for mark in MARKS if mark in found),
         order=min(int(r["order"]) for r in records),
+        notes={int(r["seed"]): r["notes"] for r in ok if r.get("notes")},
         figures={c.key: _figure([r["values"].get(c.key) for r in ok]) for c in columns} if ok else {},
     )
 
@@ -234,7 +260,8 @@ def standard_error(figure: Figure) -> float | None:
 def sort_rows(rows: Sequence[Row], columns: Sequence[Column], by: str) -> list[Row]:
     """Rows by one column, best first: by size for `higher` and `lower`, nearest to zero for `zero`.
 
-    Rows without the figure come last, as they stood.
+    Rows with marks follow those without, sorted among themselves. Rows without the figure come last of
+    their kind, as they stood.
 
     Args:
         rows: From `aggregate`.
@@ -247,11 +274,11 @@ def sort_rows(rows: Sequence[Row], columns: Sequence[Column], by: str) -> list[R
     column, sign = find_column(columns, by.removeprefix("-")), -1.0 if by.startswith("-") else 1.0
     direction = {"higher": -1.0, "lower": 1.0, "zero": 1.0, "none": -1.0}[column.better]
 
-    def key(row: Row) -> tuple[bool, float]:
+    def key(row: Row) -> tuple[tuple[int, ...], bool, float]:
         figure = row.figures.get(column.key)
         if figure is None or figure.mean is None:
-            return True, 0.0
-        return False, sign * direction * (abs(figure.mean) if column.better == "zero" else figure.mean)
+            return rank(row), True, 0.0
+        return rank(row), False, sign * direction * (abs(figure.mean) if column.better == "zero" else figure.mean)
 
     return sorted(rows, key=key)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from biasbench.config import Settings
 from biasbench.errors import DataError, UsageError, printable
+from biasbench.faces import split_option
 from biasbench.grammar import bind, canonical, parse
 from biasbench.plugins import Plugins
 
@@ -31,7 +32,8 @@ def resolve(text: str, plugins: Plugins) -> tuple[type[Dataset], dict[str, Any],
         )
     offer = plugins.datasets.find(components[0].name)
     cls: type[Dataset] = offer.load()
-    options = bind(cls, components[0], offer.entry.options, skip=SUPPLIED)
+    component, _ = split_option(components[0], cls)  # every data set has `faces`: the harness reads it, see Data.faces
+    options = bind(cls, component, offer.entry.options, skip=SUPPLIED)
     return cls, options, canonical(cls.name, options)
 
 

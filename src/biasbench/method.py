@@ -11,12 +11,14 @@ is the whole composition law, and itself a `Method`.
 | `weight` | product |
 | `loss` | sum |
 | `phases` | concatenation |
+| `check` | every method may refuse |
+| `report` | union, by the method's place and name |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -46,6 +48,8 @@ class BuildInfo:
         groups: Number of groups of each protected attribute.
         crop: Side of the input, pixels.
         class_weights: [K] weights of the task loss.
+        counts: Training rows of each group of each protected attribute.
+        secondary: The same for each secondary data set, its primary attribute first.
     """
 
     backbone: Backbone
@@ -54,6 +58,8 @@ class BuildInfo:
     groups: Mapping[str, int]
     crop: int
     class_weights: Tensor
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    secondary: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def tap_shape(self, tap: str) -> tuple[int, ...]:
         """[C, H, W] of the activation at `tap` for one input, or [D] at the embedding; by a real pass."""
@@ -87,6 +93,9 @@ class Phase:
         balance: Protected attribute whose groups get equal shares of each batch, or None.
         before: Steps to run alone, before the task starts.
         repeat: Steps per task step.
+        until: The steps of a turn end early when the gradient of `params` is shorter than this.
+        joint: It has no parameters and no step of its own: its loss on a batch of its own data is
+            added to the task's step.
         lr: Learning rate relative to the task's; absolute if `absolute_lr`.
         absolute_lr: See `lr`.
         detached: The loss reads activations but moves nothing that computes them: the
@@ -100,6 +109,8 @@ class Phase:
     balance: str | None = None
     before: int = 0
     repeat: int = 1
+    until: float = 0.0
+    joint: bool = False
     lr: float = 1.0
     absolute_lr: bool = False
     detached: bool = True
@@ -130,6 +141,13 @@ class Method(nn.Module):
             from some tap on, and in which the method acts, trains from the first of these on
             if that is earlier: a pull on a frozen layer would change nothing.
         flags: What a reader of its rows must know beside its options.
+        data: Secondary data sets, as the user writes them, that `Phase.data` may name. Their
+            training rows alone are read.
+        transductive: What it says of one picture depends on the others of the split. Such rows are
+            marked and stand apart.
+        privileged: What it goes by at prediction that nobody knows of a new picture, such as
+            `"attribute gender"`. Such rows are marked and stand apart. Annotated regions in `regions`
+            and `masks` count by themselves: the harness hands them out at prediction too.
     """
 
     name: ClassVar[str]
@@ -143,6 +161,16 @@ class Method(nn.Module):
     touches: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    transductive: bool = False
+    privileged: tuple[str, ...] = ()
+
+    def check(self, info: BuildInfo) -> None:
+        """Refuse sizes that this method cannot be built for; asked while planning, and before every build.
+
+        Raises:
+            UsageError: When it cannot: the whole plan then stops before the first epoch.
+        """
 
     def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         """Choose training rows, before any pixel is read: a selection of `table`'s rows, index kept."""
@@ -203,6 +231,13 @@ class Method(nn.Module):
         """Change a whole split's outputs; `reference` is the training table."""
         return outputs
 
+    def report(self) -> Mapping[str, float]:
+        """Named figures about the last `postprocess`, such as whether a search converged.
+
+        They are stored beside the split's predictions (`notes.json`). NaN and infinity mean undefined.
+        """
+        return {}
+
 
 POINTS = ("resample", "edit", "prepare", "balance_by", "head", "intervene", "weight", "loss", "phases", "postprocess")
 
@@ -234,12 +269,41 @@ class Pipeline(Method):
         self.taps = _merge(m.taps for m in self.components)
         self.touches = _merge(m.touches for m in self.components)
         self.moves = _merge(m.moves for m in self.components)
-        self.flags = _merge(m.flags for m in self.components)
+        self.transductive = any(m.transductive for m in self.components)
+        self.privileged = _merge(m.privileged for m in self.components)
+        self.flags = self.row_flags()
+        self.data = _merge(m.data for m in self.components)
 
     @property
     def components(self) -> list[Method]:
         """The methods, left to right."""
         return [m for m in self.methods if isinstance(m, Method)]
+
+    def row_flags(self, detected: Collection[str] = ()) -> tuple[str, ...]:
+        """The methods' flags, and those that set a row apart.
+
+        Args:
+            detected: Regions that a detector found in the pixels, which anybody can; the others are taken
+                for annotated by people.
+
+        Returns:
+            Flags; then `"transductive"`, and `"privileged: ..."` for each thing that predictions rest on
+            and nobody knows of a new picture.
+
+        Example:
+            >>> faceless = Method()
+            >>> faceless.regions = ("face",)
+            >>> Pipeline([faceless]).row_flags(), Pipeline([faceless]).row_flags(detected={"face"})
+            (('privileged: region face',), ())
+        """
+        handed = (f"region {name}" for name in (*self.regions, *self.masks) if name not in detected)
+        privileged = (f"privileged: {name}" for name in dict.fromkeys((*self.privileged, *handed)))
+        own = _merge(m.flags for m in self.components)
+        return (*own, *(["transductive"] if self.transductive else []), *privileged)
+
+    def check(self, info: BuildInfo) -> None:
+        for m in self.components:
+            m.check(info)
 
     def resample(self, table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         for m in self.components:
@@ -260,6 +324,7 @@ class Pipeline(Method):
         return self._only((m.name, m.balance_by()) for m in self.components)
 
     def head(self, info: BuildInfo) -> Head | None:
+        self.check(info)  # plans and cells both ask for the head before anything is built
         return self._only((m.name, m.head(info)) for m in self.components)
 
     @staticmethod
@@ -292,7 +357,7 @@ class Pipeline(Method):
     def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
         return self._named(lambda m: m.diagnose(out, batch))
 
-    def _named(self, values: Callable[[Method], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    def _named(self, values: Callable[[Method], Mapping[str, T]]) -> Mapping[str, T]:
         return {f"{i}.{m.name}/{k}": v for i, m in enumerate(self.components) for k, v in values(m).items()}
 
     def phases(self) -> Sequence[Phase]:
@@ -306,6 +371,9 @@ class Pipeline(Method):
         for m in self.components:
             outputs = m.postprocess(outputs, reference, head)
         return outputs
+
+    def report(self) -> Mapping[str, float]:
+        return self._named(lambda m: m.report())
 
 
 def _merge(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

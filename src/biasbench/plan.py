@@ -12,6 +12,7 @@ from biasbench.backbone import Backbone
 from biasbench.config import Settings
 from biasbench.data import Progress, attribute
 from biasbench.errors import BiasBenchError, UsageError, did_you_mean, printable
+from biasbench.faces import FACE, without_faces
 from biasbench.grammar import bind, canonical, parse
 from biasbench.head import default_head
 from biasbench.locate import open_dataset
@@ -187,16 +188,23 @@ class _Planner:
             attribute(data.tables["train"], name)  # raises for an unknown one
         metrics = tuple(request.metrics) or self.unasked
         text = canonical(component.name, options)
-        reason = self._impossible(resolved, text, cls, component.name, options, data, recipe)
-        sources = tuple(s for s in (data.source, source_of(cls, offer)) if s)
+        pipeline = resolved.build()
+        secondary = {name: found for name in pipeline.data if (found := self._open(name, recipe.limit)) is not None}
+        if len(secondary) < len(pipeline.data):
+            return []  # the problem is noted
+        reason = self._impossible(resolved, text, cls, component.name, options, data, secondary, recipe)
+        sources = tuple(s for s in (data.source, source_of(cls, offer), *(d.source for d in secondary.values())) if s)
+        edited = FACE in (*pipeline.regions, *pipeline.masks)
+        boxes = data.faces.identity if edited and data.faces is not None else ""
         return [
             Cell(
                 RunSpec(
                     resolved, data.text, data.fingerprint, text, weights.label, weights.digest, recipe, seed,
-                    request.precision, self.device, sources,
+                    request.precision, self.device, sources, boxes,
+                    {name: found.fingerprint for name, found in secondary.items()},
                 ),
                 data, backbone.strip(), component.name, options, weights, attributes, metrics,
-                request.protocol or recipe.protocol, request.overrides, reason,
+                request.protocol or recipe.protocol, request.overrides, reason, secondary,
             )
             for seed in request.seeds
         ]  # fmt: skip
@@ -217,6 +225,7 @@ class _Planner:
         name: str,
         options: Mapping[str, Any],
         data: Data,
+        secondary: Mapping[str, Data],
         recipe: Recipe,
     ) -> str | None:
         """Why a combination cannot run, or None; what can never be meant raises instead."""
@@ -241,9 +250,11 @@ class _Planner:
         info = BuildInfo(outline, dataset.task, dataset.label_names, groups, recipe.crop, ones)
         head = pipeline.head(info) or default_head(dataset.task, outline.channels["embedding"], ones)
         pipeline.balance_by()
-        wanted = pipeline.requires | {f"masks:{r}" for r in (*pipeline.regions, *pipeline.masks)}
-        missing = sorted(wanted - dataset.provides - head.provides)
-        return f"n/a: needs {', '.join(missing)}" if missing else None
+        masks = {f"masks:{r}" for r in (*pipeline.regions, *pipeline.masks)}
+        wanted = pipeline.requires | masks | {f"{name}/{mask}" for name in secondary for mask in masks}
+        there = {f"{name}/{feature}" for name, other in secondary.items() for feature in other.provides_elsewhere}
+        missing = sorted(wanted - data.provides - head.provides - there)
+        return f"n/a: needs {', '.join(missing)}{without_faces(missing)}" if missing else None
 
 
 def _one(text: str) -> tuple[Any]:

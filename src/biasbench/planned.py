@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from biasbench import io
 from biasbench.data import SPLITS, Dataset, Split, attribute, check_table, table_digest
 from biasbench.errors import UsageError
+from biasbench.faces import FACE, MASKS, DetectedFaces, Faces, choose_faces
 from biasbench.rng import generator
 from biasbench.spec import RunSpec
 from biasbench.weights import ResolvedWeights
@@ -74,15 +76,42 @@ class Data:
             table[f"attribute/{name}"] = np.where(known, codes, -1)
         self.groups[name] = tuple("*".join(g) for g in product(*(self.groups[f] for f in factors)))
 
+    @cached_property
+    def faces(self) -> Faces | None:
+        """Where face boxes come from, if not from the data set's own annotations."""
+        return choose_faces(self.typed, self.dataset, self.tables)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What the data set provides, faces from elsewhere and the labels of its attributes included."""
+        return self._labelled(self.dataset.provides | ({MASKS} if self.faces is not None else set()))
+
+    @property
+    def provides_elsewhere(self) -> frozenset[str]:
+        """The same as a secondary data set, in which no face is looked for."""
+        return self._labelled(self.dataset.provides)
+
+    def _labelled(self, features: frozenset[str]) -> frozenset[str]:
+        return features | {f"attribute:{name}" for name in self.groups}
+
     def region(self, split: Split, name: str) -> pd.DataFrame:
         """A region's geometry for the split's rows."""
-        frame = self.dataset.region(split, name)
+        elsewhere = self.faces if name == FACE else None
+        frame = self.dataset.region(split, name) if elsewhere is None else elsewhere.region(split)
         return frame[frame["id"].isin(self.tables[split]["id"])].reset_index(drop=True)
 
     def region_digest(self, names: Sequence[str]) -> str:
-        """Hash of some regions' geometry."""
-        parts = [f"{s}/{n}:{table_digest(self.region(s, n))}" for s in SPLITS for n in sorted(names)]
+        """Hash of some regions' geometry, or of all that decides it where it is not known yet."""
+        parts = [f"{s}/{n}:{self._region_digest(s, n)}" for s in SPLITS for n in sorted(names)]
         return io.hash_bytes("\n".join(parts).encode())
+
+    def _region_digest(self, split: Split, name: str) -> str:
+        folder = self.detected(split, name)
+        return table_digest(self.region(split, name)) if folder is None else folder.name
+
+    def detected(self, split: Split, name: str) -> Path | None:
+        """The folder in which a detector's boxes are, or will be; None for every other region."""
+        return self.faces.folders[split] if name == FACE and isinstance(self.faces, DetectedFaces) else None
 
 
 @dataclass
@@ -101,6 +130,7 @@ class Cell:
         protocol: Measuring protocol.
         overrides: Recipe fields that differ from the profile's.
         reason: Why it cannot run, or None.
+        secondary: Data sets beside its own, by the name that its method gives them.
     """
 
     spec: RunSpec
@@ -114,6 +144,7 @@ class Cell:
     protocol: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    secondary: Mapping[str, Data] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -149,6 +180,8 @@ class Cell:
         if self.trains_from:
             found.append(f"trains from {self.trains_from}")
         found += self.spec.method.build().flags
+        if self.spec.boxes and self.data.faces is not None:
+            found.append(self.data.faces.flag)
         if self.spec.recipe.select == "released" and self.spec.method.init is not None:
             found.append("select=released: may be the undebiased start")
         if self.spec.recipe.name == "smoke":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from biasbench.features import View
 from biasbench.model import Device, Model
 from biasbench.source import Source
 from biasbench.streams import chunks
+
+NOTES = "notes.json"
 
 
 def predict_split(
@@ -79,8 +82,14 @@ def check_finite(scores: dict[str, NDArray[Any]], split: str) -> None:
             raise CellError(f"the score {name!r} on {split} is not finite; a broken model would look perfectly fair")
 
 
-def write_outputs(folder: Path, outputs: Outputs) -> None:
-    """Write one split's outputs as `.npy` arrays and a JSON list of ids."""
+def write_outputs(folder: Path, outputs: Outputs, notes: Mapping[str, float] | None = None) -> None:
+    """Write one split's outputs as `.npy` arrays and a JSON list of ids.
+
+    Args:
+        folder: Where to.
+        outputs: Of the split.
+        notes: What `Method.report` says of them; undefined figures become null.
+    """
     check_finite(dict(outputs.scores), folder.name)
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in outputs.scores.items():
@@ -89,6 +98,9 @@ def write_outputs(folder: Path, outputs: Outputs) -> None:
         io.write_array(folder / f"embedding-{_file(name)}.npy", array.astype(np.float32))
     io.write_array(folder / "labels.npy", outputs.labels)
     io.write_text(folder / "ids.json", json.dumps(list(outputs.ids)))
+    if notes:
+        defined = {name: float(value) for name, value in notes.items()}
+        io.write_json(folder / NOTES, {k: v if math.isfinite(v) else None for k, v in defined.items()})
 
 
 def _file(name: str) -> str:
@@ -110,3 +122,17 @@ def read_outputs(folder: Path) -> Outputs:
     if any(len(a) != len(ids) for a in (outputs.labels, *scores.values(), *kept.values())):
         raise IntegrityError("the arrays differ in length", where=printable(folder), fix="Run the cell again")
     return outputs
+
+
+def read_notes(run: Path) -> dict[str, dict[str, float | None]]:
+    """What the method reported of each split of a finished run, by split and name; empty where it said nothing.
+
+    Args:
+        run: The run's folder; hashes are the caller's to check.
+
+    Returns:
+        `train`, `val`, `test` and the training split's views (`train@0`, ...), as far as they have notes;
+        names are those of `Method.report` after the method's place and name: `"1.rba/violated_after"`.
+        None is undefined.
+    """
+    return {file.parent.name: io.read_json(file) for file in sorted((run / "predictions").glob(f"*/{NOTES}"))}

@@ -26,9 +26,12 @@ class Stage(BaseModel):
         train: What learns: `"head"` alone, a tap such as `"conv5"` (that segment, all that
             follow and the head), or `"all"`.
         epochs: Passes over the training rows.
-        lr: Adam's learning rate, constant.
+        lr: Learning rate, constant.
+        head_lr: Of the task's head, relative to `lr` (Alvi et al. 2018 use 10).
+        optimizer: `"adam"` or `"sgd"`.
+        momentum: Of SGD.
         batch_size: Examples per step.
-        weight_decay: Adam's L2 term.
+        weight_decay: The optimiser's L2 term.
         norm: `"batch"`: the backbone's batch-norm layers use and update batch statistics,
             frozen layers included, as the released code does; `"eval"`: they hold still.
         method: Whether the method's losses, phases and interventions act in this stage. Its
@@ -41,6 +44,9 @@ class Stage(BaseModel):
     train: str = "all"
     epochs: int = Field(ge=0)
     lr: float = Field(gt=0, allow_inf_nan=False)
+    head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(ge=2)
     weight_decay: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
     norm: Literal["eval", "batch"] = "eval"

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from biasbench.data import SPLITS
 from biasbench.environment import environment
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
 from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
+from biasbench.faces import DetectedFaces
 from biasbench.images import ImageStore
 from biasbench.inputs import Inputs
-from biasbench.job import CellJob, ImagesJob, Job, MeasureJob, WeightsInput
+from biasbench.job import CellJob, DataInput, FacesJob, ImagesJob, Job, MeasureJob, WeightsInput
 from biasbench.planned import Cell
 from biasbench.store import Store
 from biasbench.truth import write_truth
@@ -253,6 +255,7 @@ class Runner:
     def _add_cell(self, name: str, cell: Cell, trainers: dict[str, str], *, predict: bool) -> None:
         """Queue a cell, or only its training, behind what it depends on."""
         needs = self._add_images(cell)
+        needs |= self._add_faces(cell, set(needs))
         if not self.store.has_training(cell.training_key):
             if trainers[cell.training_key] != name:
                 needs.add(trainers[cell.training_key])
@@ -281,13 +284,23 @@ class Runner:
     def _add_images(self, cell: Cell) -> set[str]:
         if cell.spec.recipe.pixels == "native":
             return set()
-        data = self.inputs.of(cell)
-        if all(folder is not None and ImageStore.exists(folder) for folder in data.stores.values()):
+        needs = set()
+        for data in (self.inputs.of(cell), *self.inputs.secondary(cell).values()):
+            if all(folder is not None and ImageStore.exists(folder) for folder in data.stores.values()):
+                continue
+            name = f"images-{data.identity[:16]}-{cell.spec.recipe.short_side}"
+            self._add(Task(name, None, partial(_images_job, data, cell.spec.recipe.short_side)))
+            needs.add(name)
+        return needs
+
+    def _add_faces(self, cell: Cell, needs: set[str]) -> set[str]:
+        """Queue the search for faces, behind the images: that reports files that cannot be read, all at once."""
+        faces = cell.data.faces
+        if not cell.spec.boxes or not isinstance(faces, DetectedFaces) or faces.found:
             return set()
-        name = f"images-{data.identity[:16]}-{cell.spec.recipe.short_side}"
-        short_side = cell.spec.recipe.short_side
-        assert short_side is not None
-        self._add(Task(name, None, lambda _: ImagesJob(data=data, short_side=short_side)))
+        data = self.inputs.of(cell)
+        name = f"faces-{data.identity[:16]}"
+        self._add(Task(name, None, lambda _: FacesJob(data=data, folders=dict(faces.folders)), needs))
         return {name}
 
     # ------------------------------------------------------------------ jobs
@@ -320,6 +333,7 @@ class Runner:
             device=self.device,
             precision=spec.precision,
             predict=predict,
+            secondary=self.inputs.secondary(cell),
             cache=self.cache.absolute(),
             results=self.store.root.absolute(),
             plugins=self.plugin_files,
@@ -362,3 +376,8 @@ class Runner:
             "seconds": round(seconds, 1),
         }
         self.store.commit_run(folder, cell.key, manifest)
+
+
+def _images_job(data: DataInput, short_side: int | None, _cell: Cell | None) -> ImagesJob:
+    assert short_side is not None
+    return ImagesJob(data=data, short_side=short_side)

@@ -156,6 +156,8 @@ class RunSpec:
         precision: `fp32`, `bf16` or `fp16`.
         device: `cpu`, `cuda` or `mps`; never the number of a device.
         plugin_sources: Identities of third parties' data set and backbone code.
+        boxes: Identity of the face boxes that the method edits, if they are not the data set's own.
+        secondary: Content of the secondary data sets, by the name that a method gives them.
     """
 
     method: MethodSpec
@@ -169,6 +171,8 @@ class RunSpec:
     precision: str = "fp32"
     device: str = "cpu"
     plugin_sources: tuple[str, ...] = field(default=())
+    boxes: str = ""
+    secondary: Mapping[str, str] = field(default_factory=dict)
 
     def training_payload(self, method: MethodSpec | None = None) -> dict[str, Any]:
         """What the training's key hashes."""
@@ -190,6 +194,8 @@ class RunSpec:
             "device": self.device,
             "sources": sorted({*method.sources, *self.plugin_sources}),
             "init": self.training_key(init) if init else None,
+            **self._boxes,
+            **self._others(method),
         }
 
     def training_key(self, method: MethodSpec | None = None) -> str:
@@ -204,7 +210,16 @@ class RunSpec:
             "views": self.recipe.views,
             "embeddings": self.recipe.embeddings,
             "sources": self.method.sources,
+            **self._boxes,
         }
+
+    def _others(self, method: MethodSpec) -> dict[str, Any]:
+        used = {name: self.secondary[name] for name in method.build().data if name in self.secondary}
+        return {"secondary": used} if used else {}
+
+    @property
+    def _boxes(self) -> dict[str, str]:
+        return {"boxes": self.boxes} if self.boxes else {}
 
     def key(self) -> str:
         """Identity of the run."""

@@ -38,31 +38,45 @@ class Steps:
         self.t, self.stage, self.start, self.phases = trainer, stage, start, phases
         self.optimisers, self.streams, self.task = optimisers, streams, task
         self.keep = trainer.model.method.taps if stage.method else ()
+        self.turns = [phase for phase in phases if not phase.joint]
+        self.joined = [phase for phase in phases if phase.joint]
 
     def epoch(self, number: int, epoch: int) -> dict[str, float]:
-        """One pass; returns the mean of every loss."""
+        """One pass; returns the mean of every loss, and of the steps of turns that may end early."""
         model = self.t.model
         sums: dict[str, list[float]] = {}
+        taken: dict[str, list[int]] = {}
         model.train()
         if self.stage.norm == "eval":
             model.backbone.eval()
             model.backbone.training = True  # interventions read it; the layers below hold still
         view = self.t.view(number, epoch)
         if epoch == 0:
-            for phase in self.phases:
-                for _ in range(phase.before):
-                    _note(sums, {phase.name: self.phase(phase, view)})
+            for phase in self.turns:
+                self.turn(phase, view, phase.before, sums)
         for step, rows in enumerate(self.t.order(self.stage, number, epoch)):
-            for phase in self.phases:
-                for _ in range(phase.repeat):
-                    _note(sums, {phase.name: self.phase(phase, view)})
+            for phase in self.turns:
+                steps = self.turn(phase, view, phase.repeat, sums)
+                if phase.until:
+                    taken.setdefault(f"steps_{phase.name}", []).append(steps)
             _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
-        return {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
+        means = {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
+        return means | {name: float(np.mean(v)) for name, v in taken.items()}
 
-    def forward(self, rows: IntArray, view: View, keep: Sequence[str]) -> tuple[Activations, Batch]:
-        t = self.t
-        batch, x = t.source.batch("train", rows, view, self.start, t.device, attributes=True)
-        batch, x = t.source.prepared(t.model.method, batch, x, self.start)
+    def turn(self, phase: Phase, view: View, most: int, sums: dict[str, list[float]]) -> int:
+        """Steps of a phase, until its gradient is short enough; returns how many."""
+        for step in range(most):
+            value, length = self.phase(phase, view)
+            _note(sums, {phase.name: value})
+            if length < phase.until:
+                return step + 1
+        return most
+
+    def forward(self, rows: IntArray, view: View, data: str = "train") -> tuple[Activations, Batch]:
+        t, keep = self.t, self.keep
+        source = t.source if data == "train" else t.secondary[data]
+        batch, x = source.batch("train", rows, view, self.start, t.device, attributes=True)
+        batch, x = source.prepared(t.model.method, batch, x, self.start)
         with t.device.autocast():
             return t.model(x, batch, self.start, act=self.stage.method, keep=keep), batch
 
@@ -72,15 +86,16 @@ class Steps:
         return (self.t.model.method.weight(losses, batch) * losses).mean()
 
     def task_step(self, rows: IntArray, view: View) -> dict[str, float]:
-        """The task's own step: weighted task loss plus the method's terms."""
+        """The task's own step: weighted task loss plus the method's terms, joined phases' among them."""
         t, method = self.t, self.t.model.method
         size = t.recipe.micro_batch or len(rows)
         parts = np.array_split(rows, -(-len(rows) // size))
         totals: dict[str, float] = {}
+        others = [(phase, self.streams[phase.name].next()) for phase in self.joined]
 
         def backward(scaled: Callable[[Tensor], Tensor]) -> None:
             for part in parts:
-                out, batch = self.forward(part, view, self.keep)
+                out, batch = self.forward(part, view)
                 with t.device.autocast():
                     terms = {"task": self.task_loss(out, batch)}
                     if self.stage.method:
@@ -90,34 +105,44 @@ class Steps:
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0.0) + float(value.detach()) * share
                 scaled(total).backward()  # type: ignore[no-untyped-call]
+            for phase, drawn in others:
+                with norms_held(t.model):  # other images leave no trace in running statistics
+                    out, batch = self.forward(drawn, view, phase.data)
+                with t.device.autocast():
+                    value = phase.loss(out, batch).float()
+                totals[phase.name] = float(value.detach())
+                scaled(value).backward()  # type: ignore[no-untyped-call]
 
         with norms_held(method, self.task):
             t.device.step(self.optimisers["task"], backward)
         return totals
 
-    def phase(self, phase: Phase, view: View) -> float:
-        """One step of another optimisation problem."""
+    def phase(self, phase: Phase, view: View) -> tuple[float, float]:
+        """One step of another optimisation problem: its loss, and its gradient's length if the turn may end early."""
         t = self.t
         rows = self.streams[phase.name].next()
         own = {id(p) for p in phase.params}
-        value = 0.0
+        value, length = 0.0, math.inf
 
         def backward(scaled: Callable[[Tensor], Tensor]) -> None:
-            nonlocal value
+            nonlocal value, length
             with torch.set_grad_enabled(not phase.detached):
-                out, batch = self.forward(rows, view, self.keep)
+                out, batch = self.forward(rows, view, phase.data)
             with torch.enable_grad(), t.device.autocast():
                 loss = phase.loss(out, batch)
                 if phase.task:
                     loss = loss + self.task_loss(out, batch)
             value = float(loss.detach())
             scaled(loss).backward()  # type: ignore[no-untyped-call]
+            if phase.until:
+                norms = [p.grad.norm() for p in phase.params if p.grad is not None]
+                length = float(torch.stack(norms).norm() / scaled(torch.ones_like(norms[0])))
 
         with norms_held(t.model, own):
             t.device.step(self.optimisers[phase.name], backward)
         if not math.isfinite(value):
             raise CellError(f"the loss of phase {phase.name} is not finite")
-        return value
+        return value, length
 
 
 def _note(sums: dict[str, list[float]], losses: Mapping[str, float], where: str = "") -> None:

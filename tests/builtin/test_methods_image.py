@@ -123,8 +123,10 @@ def test_any_multiple_of_32(side):
 
 def test_other_crops_are_refused():
     with pytest.raises(UsageError, match="a crop of 120 pixels is no multiple of 32") as caught:
-        built(crop=120)
+        ImageAdversary().check(SimpleNamespace(crop=120))
     assert "recipe.crop=96" in str(caught.value)
+    for side in (32, 224):
+        ImageAdversary().check(SimpleNamespace(crop=side))
 
 
 # ------------------------------------------------------------------ image times mask

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from biasbench.config import Settings
+from biasbench.errors import UsageError
 from biasbench.plan import Request, make_plan
 from biasbench.plugins import load_plugins
 from biasbench.runner import Runner, Summary
@@ -57,6 +58,16 @@ def test_composes_with_an_adversary_further_on(plugin: str) -> None:
     subject = Subject(text, [plugin])
     assert subject.method().taps == ("image", "conv5")
     check_determinism(subject)
+
+
+@pytest.mark.parametrize("text", [f"masked({SMALL})", f"adv-conv5+masked({SMALL})"])
+def test_a_crop_that_does_not_fit_is_refused_while_planning(plugin: str, tmp_path: Path, text: str) -> None:
+    files = (str(HELPERS / "tiny.py"), str(HELPERS / "trouble.py"), plugin)
+    settings = Settings((), tmp_path / "results", tmp_path / "cache")
+    request = Request([text], ["plain"], backbones=["tiny"], profile="smoke", overrides={"crop": 48, "short_side": 48})
+    with pytest.raises(UsageError, match=r"a crop of 48 pixels is no multiple of 32.*--set recipe\.crop=32"):
+        make_plan([request], load_plugins(files), settings)
+    assert not (tmp_path / "results").exists()
 
 
 # ------------------------------------------------------------------ who moves

@@ -21,7 +21,7 @@ from biasbench.builtin.methods.rba_lagrange import Constraints, relax
 from biasbench.config import Settings
 from biasbench.plan import Request, make_plan
 from biasbench.plugins import load_plugins
-from biasbench.predict import read_outputs
+from biasbench.predict import read_notes, read_outputs
 from biasbench.runner import Runner, Summary
 from biasbench.store import Store
 from biasbench.testing import check_method
@@ -219,6 +219,36 @@ def test_a_label_that_is_predicted_nowhere_shifts_nothing():
     assert torch.equal(a.penalty, b.penalty)
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_how_far_the_worst_share_strays_is_told_as_a_ratio(groups):
+    rng = np.random.default_rng(groups)
+    shares, counts = rng.dirichlet(np.full(groups, 3.0), 5), rng.integers(0, 40, (5, groups)).astype(float)
+    shares[1], counts[2] = np.nan, 0.0  # a label that is free, and one that is predicted nowhere
+    stray = np.abs(counts / np.maximum(counts.sum(1, keepdims=True), 1) - shares)[[0, 3, 4]]
+    limits = constraints(shares)
+    assert limits.beyond(torch.tensor(counts)) == pytest.approx(max(0.0, stray.max() - MARGIN))
+    assert limits.beyond(torch.tensor(shares).nan_to_num(0.5) * 1000) == 0.0
+    assert np.isnan(limits.beyond(torch.zeros(5, groups, dtype=torch.float64)))
+    assert np.isnan(constraints(np.full((2, groups), np.nan)).beyond(torch.ones(2, groups, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("kind", [star, joint])
+def test_what_is_left_beyond_the_margin_is_that_of_the_kept_prediction(kind):
+    field, shares = kind(np.random.default_rng(1), 300, 5)
+    limits = constraints(shares)
+    found = relax(field, limits, 0.5, 2)  # too few iterations to obey
+
+    def beyond(penalty):
+        labels, chosen, _ = field.lowered(penalty).decode()
+        counts = counted(labels.numpy(), chosen.numpy(), 5, 2)
+        kept = counts.sum(1) > 0
+        return np.abs(counts[kept] / counts[kept].sum(1, keepdims=True) - shares[kept]).max() - MARGIN
+
+    assert found.after > 0
+    assert found.beyond_before == pytest.approx(beyond(torch.zeros_like(found.penalty)))
+    assert found.beyond_after == pytest.approx(beyond(found.penalty))
+
+
 # ------------------------------------------------------------------ the method
 def table(rng, n, shares, many=True):
     k = len(shares)
@@ -250,6 +280,7 @@ def test_outputs_are_those_of_the_constrained_field(many):
     reference, given_ = table(rng, 900, shares, many), outputs(head, field)
     before = {name: s.copy() for name, s in given_.scores.items()}
     rba = Rba(support=10)
+    assert rba.report() == {}
     told = rba.postprocess(given_, reference, head)
     assert rba.found.before > 0
     assert rba.found.after == 0
@@ -358,3 +389,26 @@ def test_cells(plugin, tmp_path):
         np.testing.assert_allclose(off, np.broadcast_to(off[0], off.shape), atol=1e-5)
         moved.append(bool(np.abs(off).max() > 0))
     assert any(moved)
+    assert "transductive" in records["joint+corpus(support=1)"]["flags"]
+    assert "transductive" not in records["joint"]["flags"]
+    assert read_notes(runs["joint"]) == {}
+    notes = read_notes(runs["joint+corpus(support=1)"])
+    assert list(notes) == sorted(["train", "val", "test", "train@0"])
+    reference = pd.read_parquet(runs["joint"] / "truth" / "train.parquet")
+    hot, codes = reference[["label/left", "label/right"]].to_numpy(), reference["attribute/gender"].to_numpy()
+    counts = np.stack([hot[codes == g].sum(0) for g in (0, 1)], 1)
+    for split, told in notes.items():  # by hand, from the potentials that the unconstrained run stored
+        stored = read_outputs(runs["joint"] / "predictions" / split).scores
+        unary, pairwise = (torch.tensor(stored[name], dtype=torch.float64) for name in ("unary", "pairwise"))
+        found = relax(StarField(unary, pairwise), constraints(counts / counts.sum(1, keepdims=True)), 0.5, 200)
+        assert told == {
+            "1.corpus/constraints": 4, "1.corpus/violated_before": found.before, "1.corpus/violated_after": found.after,
+            "1.corpus/beyond_before": none_if_nan(found.beyond_before),
+            "1.corpus/beyond_after": none_if_nan(found.beyond_after), "1.corpus/iterations": found.iterations,
+        }  # fmt: skip
+    assert max(told["1.corpus/violated_before"] for told in notes.values()) > 0
+    assert "predictions/test/notes.json" in store.verify(runs["joint+corpus(support=1)"])["files"]
+
+
+def none_if_nan(value):
+    return None if np.isnan(value) else value

@@ -134,9 +134,13 @@ def test_several_attributes(cli):
     assert both["groups"] == ["man*dark", "man*light", "woman*dark", "woman*light"]
     assert both["lambda_D"]["mean"] == pytest.approx(50, abs=4)
     assert both["chance"] == 25.0
+    assert tone["details"]["unknown_share"] == dict.fromkeys(("train", "val", "test"), 0.0)
+    assert tone["details"]["dropped_share"] == pytest.approx(dict.fromkeys(("train", "val", "test"), 12 / 412))
     text = ask(cli, "-a", "gender", "-a", "tone").out
     assert "gender (man, woman)" in text
     assert "left out: else" in text
+    assert "rows of groups left out: train 2.91 %, val 2.91 %, test 2.91 %" in text
+    assert text.count("rows of unknown attribute: train 0.00 %") == 2
 
 
 def test_a_minimum_asked_for(cli):
@@ -172,6 +176,20 @@ def test_a_p_value_and_no_nulls(cli):
     found = json.loads(ask(cli, "--json", "--nulls", 0).out)
     assert "null_all" not in found
     assert found["null"]["mean"] is None
+
+
+def test_the_options_are_those_of_the_audit():
+    """What decides how leakage is measured is declared once, and reads the same in both commands."""
+    from biasbench.cli.audit import audit_command
+    from biasbench.cli.leakage import leakage_command
+
+    options = [{p.name: p for p in command.params} for command in (leakage_command, audit_command)]
+    names = ("protocol", "minimum", "attackers", "nulls", "no_noise", "seed", "threads", "device")
+    for name in names:
+        first, second = (each[name] for each in options)
+        assert first.to_info_dict() == second.to_info_dict()
+    for each in options:
+        assert [n for n in each if n in names] == list(names)
 
 
 # -- what is refused -----------------------------------------------------------------------

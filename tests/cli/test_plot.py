@@ -227,7 +227,8 @@ def commit_boxed(home, options, method):
 
 
 def test_grid_shows_pictures_before_and_after(plot, boxed, home):
-    from biasbench.cli.pictures import blocks, pairs_of
+    from biasbench.cli.images import images_of
+    from biasbench.cli.pictures import blocks
     from biasbench.config import load_settings
     from biasbench.plugins import load_plugins
     from biasbench.store import Store
@@ -239,8 +240,8 @@ def test_grid_shows_pictures_before_and_after(plot, boxed, home):
     assert [(home / f"grid.{e}").read_bytes() for e in ("svg", "png")] == first
     store = Store(home / "results")
     ((_, (record,)),) = blocks(store, None, by_measurement=False)
-    before, after, captions = pairs_of(
-        store, record, load_plugins([boxed[3]]), load_settings(data=[boxed[1]]), 6, 0
+    before, (after,), captions = images_of(
+        store, [record], load_plugins([boxed[3]]), load_settings(data=[boxed[1]]), 6, 0
     )  # fmt: skip
     inside = np.zeros((16, 16), bool)
     inside[4:12, 4:12] = True
@@ -263,6 +264,76 @@ def test_grid_of_other_data_is_refused(plot, boxed, home):
     Image.fromarray(np.zeros((18, 18, 3), np.uint8)).save(home / "data" / "boxed" / "test-3.png")
     with pytest.raises(DataError, match="not those of the run any more"):
         plot("grid", "-m", "blackout-segm", *boxed)
+
+
+@pytest.fixture
+def trained(home):
+    """Real runs on a few generated scenes: a redaction, a trained mask, and that mask beside noise."""
+    from biasbench.config import load_settings
+    from biasbench.plan import Request, make_plan
+    from biasbench.plugins import load_plugins
+    from biasbench.runner import Runner, Summary
+    from biasbench.store import Store
+
+    helper = str(Path(__file__).parents[1] / "helpers" / "tiny.py")
+    settings, plugins = load_settings(), load_plugins([helper])
+    mask = "adv-image(channels=2, warmup=1, repeat=1)"
+    methods = ["blackout-segm", mask, f"noise(sigma=0.2)+{mask}"]
+    training = {"stages.0.epochs": 1, "stages.1.epochs": 1, "stages.1.max_steps": 2, "crop": 32, "short_side": 36}
+    request = Request(
+        methods, ["scenes(train=16, val=8, test=8, size=64)"], backbones=["tiny"], profile="smoke", overrides=training
+    )
+    store = Store(settings.results, create=True)
+    cells = make_plan([request], plugins, settings)
+    assert Runner(cells, store, settings.cache, plugin_files=(helper,)).run() == Summary(ok=3)
+    return store, plugins, settings, methods, ("--plugin", helper)
+
+
+def test_grid_shows_what_the_trained_mask_leaves_beside_the_redactions(plot, trained, home):
+    import torch
+    from safetensors.torch import load_file
+
+    from biasbench.builtin.methods.image_adversary import MEAN, STD
+    from biasbench.builtin.methods.masknet import MaskNet
+    from biasbench.cli.images import images_of
+    from biasbench.cli.pictures import blocks, runs_of
+
+    store, plugins, settings, methods, options = trained
+    ((_, records),) = runs_of(blocks(store, None, by_measurement=False), methods).items()
+    assert [r["method"] for r in records] == methods
+    before, (redacted, masked, noisy), captions = images_of(store, records, plugins, settings, 5, 0)
+    assert before.shape == masked.shape == (5, 32, 32, 3)
+    assert sorted(set(captions)) == ["man", "woman"]
+    changed = (redacted != before).any(3)
+    assert (redacted[changed] < 128).all(1).mean() > 0.5  # black, but for the rim that resizing blends
+    # By hand: the network that the run's training ended with, on the normalised image.
+    spec = store.manifest(store.run(records[1]["key"]))["spec"]
+    weights = load_file(store.training(spec["training_key"]) / "weights.safetensors")
+    net = MaskNet(2)
+    start = "method.methods.0.mask.1."
+    net.load_state_dict({k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)})
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    x = torch.from_numpy(before).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        mask = net.eval()((x - mean) / std)
+        expected = (mean + mask * (x - mean)).permute(0, 2, 3, 1).numpy() * 255
+    assert np.abs(masked - expected).max() <= 2  # eight bits in and out
+    assert (masked != before).mean() > 0.2
+    assert np.array_equal(noisy, masked)  # one training serves both
+    plot("grid", *(part for m in methods for part in ("-m", m)), *options, "--count", 4, "-o", "a.png")
+    with Image.open(home / "a.png") as drawn:
+        assert drawn.size[0] > drawn.size[1]
+
+
+def test_grid_of_runs_that_are_not_there_is_refused(plot, trained):
+    store, _, _, methods, options = trained
+    with pytest.raises(UsageError, match=r"no run of 'blackout-segm' and 'blur-segm' made alike\. Methods: adv-image"):
+        plot("grid", "-m", methods[0], "-m", "blur-segm", *options)
+    for folder in (store.root / "trainings").iterdir():
+        for file in folder.iterdir():
+            file.unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        plot("grid", "-m", methods[1], *options)
 
 
 def test_runs_of_other_examples_are_never_paired(plot, home):

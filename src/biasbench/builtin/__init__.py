@@ -15,6 +15,11 @@ def biasbench_datasets() -> list[Entry]:
         Entry(
             "imsitu", f"{_HERE}.datasets.imsitu:Imsitu", "imSitu activities, gender from the agent (Wang et al. 2019)"
         ),
+        Entry("imdb", f"{_HERE}.datasets.imdb:Imdb", "faces of actors with age and gender (Alvi et al. 2018)"),
+        Entry("wiki", f"{_HERE}.datasets.wiki:Wiki", "faces from Wikipedia with age and gender"),
+        Entry("laofiw", f"{_HERE}.datasets.laofiw:Laofiw", "faces with ancestral origin (Alvi et al. 2018)"),
+        Entry("fairface", f"{_HERE}.datasets.fairface:Fairface", "faces with age group, gender and ancestry"),
+        Entry("utkface", f"{_HERE}.datasets.utkface:Utkface", "faces with age, gender and ancestry in file names"),
         Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
     ]
 
@@ -44,7 +49,7 @@ def biasbench_methods() -> list[Entry]:
         Entry("balance", f"{_HERE}.methods.resample:Balance", "batches with equal shares of each group"),
         Entry("blackout", blackout, "a region of each picture painted black"),
         Entry("blackout-segm", blackout, "people painted black, by segmentation", person),
-        Entry("blackout-face", blackout, "faces painted black, where the data set has face boxes", {"region": "face"}),
+        Entry("blackout-face", blackout, "faces painted black", {"region": "face"}),
         Entry("blur", f"{redact}:Blur", "a region of each picture blurred"),
         Entry("blur-segm", f"{redact}:Blur", "people blurred, by segmentation", person),
         Entry("edges", f"{redact}:Edges", "a region of each picture as its edges"),
@@ -53,6 +58,7 @@ def biasbench_methods() -> list[Entry]:
         Entry("gray-segm", f"{redact}:Gray", "people without colour, by segmentation", person),
         Entry("crf", f"{_HERE}.methods.crf:Crf", "labels and attribute predicted jointly by a random field"),
         Entry("rba", f"{_HERE}.methods.rba:Rba", "each label keeps its training share of groups; needs crf"),
+        Entry("jlu", f"{_HERE}.methods.jlu:JointUnlearning", "joint learning and unlearning of spurious attributes"),
         Entry("noise", f"{_HERE}.methods.noise:Noise", "Gaussian noise on the trained model's embedding"),
         Entry("blackout-box", blackout, "people painted black, by box", {"region": "person-box-union"}),
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from biasbench.cli.options import json_option
+from biasbench.cli.options import json_option, leakage_options
 
 if TYPE_CHECKING:
     from biasbench.audit.file import AuditFile
@@ -25,17 +25,7 @@ OUTPUTS = (".json", ".csv")
     "--attribute", "-a", "attributes", multiple=True, metavar="NAME",
     help="Protected attribute; a*b for an intersection. Repeatable.  [default: the file's only one]",
 )  # fmt: skip
-@click.option(
-    "--protocol", metavar="NAME", default="wang2019",
-    help="wang2019, certified, quick or smoke; constants in parentheses: 'wang2019(layers=4)'.",
-)  # fmt: skip
-@click.option("--minimum", type=click.IntRange(min=1), metavar="N", help="Leave out groups with fewer rows in a split.")
-@click.option("--attackers", is_flag=True, help="Also by weaker and stronger attackers (Table 2 of Wang et al. 2019).")
-@click.option("--nulls", type=click.IntRange(min=0), metavar="N", help="Null draws; 99 or more give a p-value.")
-@click.option("--no-noise", is_flag=True, help="Leave out leakage under 1, 5 and 10 % wrong attributes.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="INT", default=0, help="Of all random numbers.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Attackers trained side by side.")
-@click.option("--device", metavar="DEVICE", default="cpu", help="Where attackers are trained: cpu, cuda, cuda:1.")
+@leakage_options
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
     help="Also write the figures there: .json as --json prints them, or .csv with a line for each.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from biasbench.cli.options import data_root_option, json_option, plugin_option
+from biasbench.cli.options import data_root_option, json_option, leakage_options, plugin_option
 
 if TYPE_CHECKING:
     from biasbench.measures.curve import Curve
@@ -21,16 +21,12 @@ ENDINGS = (".svg", ".png", ".pdf")
 @click.command("leakage")
 @click.option("--dataset", "-d", "dataset", required=True, metavar="NAME", help="Data set; options in parentheses.")
 @data_root_option
-@click.option(
-    "--protocol", metavar="NAME", default="wang2019",
-    help="wang2019, certified, quick or smoke; constants in parentheses: 'wang2019(layers=4)'.",
-)  # fmt: skip
 @click.option("--method", "-m", metavar="METHOD", default="original", help="Choose training rows first, as alpha-1.")
 @click.option(
     "--attribute", "-a", "attributes", multiple=True, metavar="NAME",
     help="Protected attribute; a*b for an intersection. Repeatable.  [default: the data set's primary one]",
 )  # fmt: skip
-@click.option("--minimum", type=click.IntRange(min=1), metavar="N", help="Leave out groups with fewer rows in a split.")
+@leakage_options
 @click.option("--f1", type=click.FloatRange(0, 100), metavar="F1", help="Also for labels with this macro F1 (percent).")
 @click.option(
     "--perturbation", type=click.Choice(["flips", "replacement"]),
@@ -38,12 +34,6 @@ ENDINGS = (".svg", ".png", ".pdf")
 )  # fmt: skip
 @click.option("--curve", is_flag=True, help="Dataset leakage against F1 at 22 levels (Figure 4 of Wang et al. 2019).")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the curve: .svg, .png or .pdf.")
-@click.option("--attackers", is_flag=True, help="Also by weaker and stronger attackers (Table 2 of Wang et al. 2019).")
-@click.option("--nulls", type=click.IntRange(min=0), metavar="N", help="Null draws; 99 or more give a p-value.")
-@click.option("--no-noise", is_flag=True, help="Leave out leakage under 1, 5 and 10 % wrong attributes.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="INT", default=0, help="Of all random numbers.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Attackers trained side by side.")
-@click.option("--device", metavar="DEVICE", default="cpu", help="Where attackers are trained: cpu, cuda, cuda:1.")
 @plugin_option
 @json_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON there.")
@@ -225,10 +215,11 @@ def facts(report: LeakageReport) -> Iterator[str]:
     details = report.details
     drawn = ", ".join(f"{split} {n:,}" for split, n in details["per_group"].items())
     yield f"rows drawn of each group: {drawn}"
-    unknown = ", ".join(f"{split} {100 * (share or 0):.2f} %" for split, share in details["unknown_share"].items())
-    yield f"rows of unknown attribute: {unknown}"
+    yield f"rows of unknown attribute: {percents(details['unknown_share'])}"
     for name, sizes in details["dropped_groups"].items():
         yield f"left out: {printable(name)} {printable(sizes)}"
+    if details["dropped_groups"]:
+        yield f"rows of groups left out: {percents(details['dropped_share'])}"
     if "majority_rule" in details:
         shares = details["majority_rule"].items()
         rule = ", ".join(f"{split} {'undefined' if share is None else f'{share:.2f}'}" for split, share in shares)
@@ -244,3 +235,15 @@ def facts(report: LeakageReport) -> Iterator[str]:
     for null, p in (details.get("p_value") or {}).items():
         if p is not None:
             yield f"p-value against {null}: {p:.3g}"
+
+
+def percents(by_split: Mapping[str, float | None]) -> str:
+    """Shares as percent, by split.
+
+    Example:
+        >>> percents({"train": 0.125, "val": None})
+        'train 12.50 %, val no rows'
+    """
+    return ", ".join(
+        f"{split} {'no rows' if share is None else f'{100 * share:.2f} %'}" for split, share in by_split.items()
+    )

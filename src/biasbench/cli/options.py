@@ -48,6 +48,35 @@ def plugin_option(command: F) -> F:
     )(command)
 
 
+def leakage_options(command: F) -> F:
+    """Everything that decides how leakage is measured, but what it is measured of.
+
+    `--protocol`, `--minimum`, `--attackers`, `--nulls`, `--no-noise`, `--seed`, `--threads`, `--device`.
+    """
+    for option in reversed(_LEAKAGE):
+        command = option(command)
+    return command
+
+
+_LEAKAGE = (
+    click.option(
+        "--protocol", metavar="NAME", default="wang2019",
+        help="wang2019, certified, quick or smoke; constants in parentheses: 'wang2019(layers=4)'.",
+    ),
+    click.option(
+        "--minimum", type=click.IntRange(min=1), metavar="N", help="Leave out groups with fewer rows in a split."
+    ),
+    click.option(
+        "--attackers", is_flag=True, help="Also by weaker and stronger attackers (Table 2 of Wang et al. 2019)."
+    ),
+    click.option("--nulls", type=click.IntRange(min=0), metavar="N", help="Null draws; 99 or more give a p-value."),
+    click.option("--no-noise", is_flag=True, help="Leave out leakage under 1, 5 and 10 % wrong attributes."),
+    click.option("--seed", type=click.IntRange(min=0), metavar="INT", default=0, help="Of all random numbers."),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Attackers trained side by side."),
+    click.option("--device", metavar="DEVICE", default="cpu", help="Where attackers are trained: cpu, cuda, cuda:1."),
+)  # fmt: skip
+
+
 def json_option(command: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON with a schema version.")(command)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from biasbench.derived import configuration
-from biasbench.errors import CellError, DataError, UsageError, printable
+from biasbench.errors import CellError, UsageError, printable
 from biasbench.grammar import parse
 from biasbench.leaderboard import Record, aggregate
 from biasbench.store import Store
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from biasbench.config import Settings
     from biasbench.plots.frontier import Point
     from biasbench.plots.labels import Changes
     from biasbench.plots.margin import Score
-    from biasbench.plugins import Plugins
 
 MEASUREMENT = ("attribute", "protocol")
 
@@ -65,6 +62,19 @@ def by_seed(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
                 fix="Keep them in two folders of results",
             )
         seeds[int(record["seed"])] = record
+    return found
+
+
+def runs_of(blocks: Sequence[tuple[str, Sequence[Record]]], methods: Sequence[str]) -> dict[str, list[Record]]:
+    """By data set, the first run of each method; data sets that lack one are left out.
+
+    All runs of a data set come from one block, so that their recipes agree.
+    """
+    found: dict[str, list[Record]] = {}
+    for _, records in blocks:
+        first = {str(r["method"]): r for r in reversed(records)}
+        if all(method in first for method in methods):
+            found.setdefault(str(records[0]["dataset"]), [first[method] for method in methods])
     return found
 
 
@@ -144,62 +154,3 @@ def decoded(store: Store, key: str) -> tuple[NDArray[Any], NDArray[Any], list[st
     if list(outputs.ids) != table["id"].tolist():
         raise CellError("predictions and truth name different examples", where=printable(run))
     return outputs.labels, targets(table), list(outputs.ids), tuple(manifest["label_names"])
-
-
-def pairs_of(
-    store: Store, record: Record, plugins: Plugins, settings: Settings, count: int, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
-    """Test images before and after a run's method, [N, H, W, 3] each, and captions.
-
-    Raises:
-        UsageError: When the method edits no picture.
-        DataError: When the data are nowhere, or not those of the run any more.
-    """
-    import numpy as np
-
-    from biasbench.data import attribute
-    from biasbench.images import Loader, SplitInput
-    from biasbench.locate import open_dataset
-    from biasbench.method import overrides
-    from biasbench.planned import Data
-    from biasbench.plots.grid import choose_rows
-    from biasbench.spec import resolve_method
-
-    spec: Mapping[str, Any] = store.manifest(store.run(record["key"]))["spec"]
-    dataset, text = open_dataset(str(record["dataset"]), plugins, settings)
-    data = Data(str(record["dataset"]), text, dataset, spec["recipe"]["limit"])
-    if data.fingerprint != spec["training"]["fingerprint"]:
-        raise DataError(
-            "the data are not those of the run any more", where=printable(data.typed),
-            fix="Name the folder of that time with --data-root, or run the method again",
-        )  # fmt: skip
-    method = resolve_method(str(record["method"]), plugins.methods, dataset.primary_attribute).build()
-    if not overrides(method, "edit"):
-        raise UsageError(
-            f"{printable(record['method'])} edits no picture",
-            fix="Name a method that does, such as blackout-segm; 'biasbench list methods' lists all",
-        )
-    table = data.tables["test"]
-    regions = {name: data.region("test", name) for name in method.regions}
-    codes = attribute(table, dataset.primary_attribute)
-    touched = [table["id"].isin(frame["id"]).to_numpy() for frame in regions.values()] or [np.ones(len(table), bool)]
-    rows = choose_rows(codes, np.any(touched, axis=0), count, seed)
-    if not len(rows):
-        raise CellError("no test image has a known group and something to edit", where=printable(data.typed))
-    split = SplitInput(table, regions, root=dataset.root)
-    crop, short_side = (int(spec["recipe"][name]) for name in ("crop", "short_side"))
-    plain = Loader({"test": split}, crop=crop, short_side=short_side, task=dataset.task)
-    edited = Loader(
-        {"test": split}, crop=crop, short_side=short_side, task=dataset.task, edit=method.edit,
-        edit_regions=method.regions,
-    )  # fmt: skip
-    groups = data.groups[dataset.primary_attribute]
-    captions = [groups[codes[row]] for row in rows]
-    return pixels(plain, rows), pixels(edited, rows), captions
-
-
-def pixels(loader: Any, rows: NDArray[Any]) -> NDArray[np.uint8]:
-    """[N, H, W, 3] centre crops of the test split."""
-    found = loader.load("test", rows, augment_seed=None).images
-    out: NDArray[np.uint8] = (found * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    return out

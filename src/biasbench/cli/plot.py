@@ -186,9 +186,14 @@ def changes_json(changes: Changes) -> dict[str, Any]:
 @results_option
 @data_root_option
 @dataset_option
-@click.option("--method", "-m", metavar="METHOD", required=True, help="As it was typed in the run.")
+@click.option(
+    "--method", "-m", "methods", multiple=True, metavar="METHOD", required=True,
+    help="As it was typed in the run. Repeatable: side by side, in the order given.",
+)  # fmt: skip
 @click.option("--count", type=click.IntRange(1, 64), default=16, help="Images on the page.")
-@click.option("--columns", type=click.IntRange(1, 8), default=4, help="Pairs in a row.")
+@click.option(
+    "--columns", type=click.IntRange(1, 8), metavar="N", help="Originals in a row.  [default: as many as fit]"
+)
 @click.option("--seed", type=click.IntRange(min=0), metavar="INT", default=0, help="Of the choice of images.")
 @output_option("grid")
 @plugin_option
@@ -196,20 +201,22 @@ def grid_command(
     results: Path | None,
     data_roots: tuple[Path, ...],
     dataset: str | None,
-    method: str,
+    methods: tuple[str, ...],
     count: int,
-    columns: int,
+    columns: int | None,
     seed: int,
     outputs: tuple[Path, ...],
     plugin_files: tuple[Path, ...],
 ) -> None:
-    """Test images as a method leaves them, beside the originals (Figure 6).
+    """Test images as methods leave them, beside the originals (Figure 6).
 
-    For methods that edit pixels, as blackout-segm and blur-segm. Edits are made at the original
-    size; shown is the centre crop that models see. As many images of each group as can be.
+    For methods that edit pixels, as blackout-segm and blur-segm, and for adv-image: what the mask
+    of the trained run leaves. Edits are made at the original size; shown is the centre crop that
+    models see. As many images of each group as can be.
     """
+    from biasbench.cli.images import images_of
     from biasbench.cli.output import note
-    from biasbench.cli.pictures import blocks, pairs_of
+    from biasbench.cli.pictures import blocks, runs_of
     from biasbench.config import load_settings
     from biasbench.errors import UsageError, printable
     from biasbench.plots.grid import draw_grid
@@ -218,18 +225,20 @@ def grid_command(
     store = ready(results, outputs)
     plugins, settings = load_plugins(plugin_files), load_settings(data=data_roots, results=results)
     every = blocks(store, dataset, by_measurement=False)
-    runs = {str(r["dataset"]): r for _, records in every for r in reversed(records) if r["method"] == method}
+    runs = runs_of(every, methods)
     if not runs:
         known = sorted({str(r["method"]) for _, records in every for r in records})
+        alike = " made alike" if len(methods) > 1 else ""
         raise UsageError(
-            f"no run of {printable(method)!r}", fix=f"Methods: {printable(', '.join(known) or 'none', 1000)}"
+            f"no run of {' and '.join(repr(printable(m)) for m in methods)}{alike}",
+            fix=f"Methods: {printable(', '.join(known) or 'none', 1000)}",
         )
-    for number, record in enumerate(runs.values(), 1):
-        shown = pairs_of(store, record, plugins, settings, count, seed)
-        title = f"{method} on {record['dataset']}, test split"
+    for number, (name, records) in enumerate(runs.items(), 1):
+        shown = images_of(store, records, plugins, settings, count, seed)
+        title = f"{name}, test split; left to right: the image, {', '.join(methods)}"
         for path in numbered(outputs, number, len(runs)):
-            draw_grid(path, *shown, title, columns)
-        note(f"{len(shown[0])} images of {printable(record['dataset'])}")
+            draw_grid(path, *shown, title, columns or max(1, 8 // (1 + len(methods))))
+        note(f"{len(shown[0])} images of {printable(name)}")
 
 
 def ready(results: Path | None, outputs: Sequence[Path]) -> Store:

@@ -113,7 +113,8 @@ def leakage(
     rounds = Rounds(samples, ready.width, len(names), constants, seed, kind)
     plan = _Plan(rounds, f1, noises, constants.rounds if nulls is None else nulls)
     details: dict[str, Any] = {"protocol": constants.name, **about_draws(rounds, names)}
-    details |= {"dropped_groups": ready.dropped, **about_scores(samples), **closed_form(samples, len(names))}
+    details |= {"dropped_groups": ready.dropped, "unknown_share": ready.unknown_share}
+    details |= {"dropped_share": ready.dropped_share, **about_scores(samples), **closed_form(samples, len(names))}
     if details["undefined"]:
         figures = {name: undefined(constants.rounds) for name in plan.names}
         return LeakageReport(constants.name, attribute, names, figures, details, [f"leakage {details['undefined']}"])

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from biasbench.data import SPLITS, Split
 from biasbench.errors import DataError
 from biasbench.measures.checks import large_groups
 from biasbench.measures.named import AnyProtocol, protocol_named
@@ -21,6 +25,8 @@ class Prepared:
         width: K labels.
         names: Of the groups that are left.
         dropped: What was left out; see `large_groups`.
+        unknown_share: By split, the share of rows whose attribute is unknown in the data; None without rows.
+        dropped_share: By split, the share of rows whose group is known and was left out; None without rows.
         protocol: Constants.
     """
 
@@ -28,6 +34,8 @@ class Prepared:
     width: int
     names: tuple[str, ...]
     dropped: Mapping[str, Any]
+    unknown_share: Mapping[Split, float | None]
+    dropped_share: Mapping[Split, float | None]
     protocol: AnyProtocol
 
 
@@ -44,4 +52,11 @@ def prepare(samples: Samples, protocol: str | AnyProtocol, groups: Sequence[str]
         raise DataError(f"the attribute has codes up to {found - 1}, and {len(names)} groups are named")
     constants = protocol_named(protocol, samples["train"].single) if isinstance(protocol, str) else protocol
     large, names, dropped = large_groups(samples, names, minimum)
-    return Prepared(large, width, names, dropped, constants)
+    before, after = ({s: samples_[s].attribute < 0 for s in SPLITS} for samples_ in (samples, large))
+    unknown = {split: _share(before[split]) for split in SPLITS}
+    left_out = {split: _share(after[split] & ~before[split]) for split in SPLITS}
+    return Prepared(large, width, names, dropped, unknown, left_out, constants)
+
+
+def _share(rows: NDArray[np.bool_]) -> float | None:
+    return float(rows.mean()) if len(rows) else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from biasbench.measures.curve import Curve
 from biasbench.measures.figure import LeakageReport
-from biasbench.plots.style import BAND, INK, QUIET, RULE, drawing
+from biasbench.plots.style import BAND, INK, QUIET, drawing, literal, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,9 +38,6 @@ def _draw(axes: Axes, curve: Curve, report: LeakageReport, title: str) -> None:
             continue
         null = report.figures[name].mean
         axes.axhline(null, color=QUIET, linestyle=style, linewidth=1, label=f"null, {words}: {null:.1f}")
-    axes.set(xlabel="macro F1 of the labels, %", ylabel=f"leakage of {report.attribute}, %", title=title)
-    axes.title.set_fontsize(10)
-    axes.set_xlim(0, 101)
-    axes.grid(color=RULE, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="macro F1 of the labels, %", ylabel=f"leakage of {literal(report.attribute)}, %", xlim=(0, 101))
+    tidy(axes, title)
     axes.legend(frameon=False, fontsize=8)

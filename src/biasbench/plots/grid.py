@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,35 +17,36 @@ from biasbench.rng import generator
 Pixels = NDArray[np.uint8]  # [N, H, W, 3]
 
 
-def draw_grid(path: Path, before: Pixels, after: Pixels, captions: Sequence[str], title: str, columns: int = 4) -> None:
-    """Draw pairs of images on one page, the original left and what the method makes of it right.
-
-    A method that changes images by a trained network, and not by `Method.edit`, is drawn the same
-    way: hand in its masked images as `after`.
+def draw_grid(
+    path: Path, before: Pixels, after: Sequence[Pixels], captions: Sequence[str], title: str, columns: int = 4
+) -> None:
+    """Draw images on one page, each with what methods make of it on its right.
 
     Args:
         path: Where to; the ending tells the format.
         before: [N, H, W, 3] uint8 originals.
-        after: Of the same shape.
+        after: Of the same shape, one for each method, in the order to show.
         captions: N texts, such as the groups.
-        title: What is shown.
-        columns: Pairs in a row.
+        title: What is shown; as many lines as it needs.
+        columns: Originals in a row.
 
     Raises:
         CellError: When there is no image, or shapes disagree.
     """
-    if not len(before) or before.shape != after.shape or len(captions) != len(before):
+    if not len(before) or not after or len(captions) != len(before) or any(a.shape != before.shape for a in after):
         raise CellError("a grid needs images, each before and after, with a caption")
-    rows = -(-len(before) // columns)
+    rows, width = -(-len(before) // columns), 1.45 * (1 + len(after)) * columns
     gap = np.full((before.shape[1], max(1, before.shape[2] // 40), 3), 255, np.uint8)
-    with drawing(path, 2.9 * columns, 1.65 * rows + 0.4) as picture:
+    lines = textwrap.wrap(literal(title), max(20, int(12 * width)), break_on_hyphens=False)
+    with drawing(path, width, 1.65 * rows + 0.2 + 0.2 * len(lines)) as picture:
         axes = np.atleast_1d(picture.subplots(rows, columns)).reshape(-1)
         for axis in axes:
             axis.set_axis_off()
-        for axis, left, right, caption in zip(axes, before, after, captions, strict=False):
-            axis.imshow(np.concatenate([left, gap, right], 1), interpolation="nearest")
+        for axis, caption, *images in zip(axes, captions, before, *after, strict=False):
+            strip = [part for image in images for part in (image, gap)][:-1]
+            axis.imshow(np.concatenate(strip, 1), interpolation="nearest")
             axis.set_title(literal(caption), fontsize=7, pad=2)
-        picture.suptitle(literal(title), fontsize=10)
+        picture.suptitle("\n".join(lines), fontsize=10)
 
 
 def choose_rows(codes: NDArray[Any], eligible: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:

@@ -107,19 +107,25 @@ class ImageAdversary(AdversaryBase):
         self.touches = ("image",)
         self.flags = (f"adv-image: adversary weights={weights}",)
 
-    def build(self, info: BuildInfo) -> None:
-        """Create the mask network and the adversary.
+    def check(self, info: BuildInfo) -> None:
+        """Refuse a crop that cannot be halved and doubled five times.
 
         Raises:
-            UsageError: For an unknown attribute, a crop that is no multiple of 32, or ImageNet
-                weights that are neither here nor on the hub.
+            UsageError: When the crop is no multiple of 32.
         """
-        groups = self.num_groups(info)
         if info.crop % STRIDE:
             raise UsageError(
                 f"adv-image: a crop of {info.crop} pixels is no multiple of {STRIDE}",
                 fix=f"Use --set recipe.crop={max(1, info.crop // STRIDE) * STRIDE}",
             )
+
+    def build(self, info: BuildInfo) -> None:
+        """Create the mask network and the adversary.
+
+        Raises:
+            UsageError: For an unknown attribute, or ImageNet weights that are neither here nor on the hub.
+        """
+        groups = self.num_groups(info)
         self.mask = nn.Sequential(Normalise(MEAN, STD, self.name), MaskNet(self.channels))
         last = nn.Linear(8 * self.channels, groups)
         self.adversary = nn.Sequential(Normalise(MEAN, STD, self.name), self._network(), last)

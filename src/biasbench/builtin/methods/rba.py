@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,7 @@ class Rba(Method):
     source = "Zhao et al., EMNLP 2017, section 5; Wang et al., ICCV 2019, Table 3"
     stage = "predict"
     requires = frozenset({"pairwise"})
-    flags = ("rba: transductive",)
+    transductive = True
 
     def __init__(self, margin: float = 0.05, support: int = 100, step: float = 0.5, iterations: int = 200) -> None:
         super().__init__()
@@ -86,6 +87,24 @@ class Rba(Method):
         labels = lowered.decode()[0].numpy().astype(outputs.labels.dtype)
         told = {name: _float32(score) for name, score in head.scores(lowered).items()}
         return replace(outputs, scores={**outputs.scores, **told}, labels=labels)
+
+    def report(self) -> Mapping[str, float]:
+        """How the relaxation of the last split ended.
+
+        `constraints` (two for each share), `violated_before` and `violated_after` (how many of them),
+        `beyond_before` and `beyond_after` (how far outside its margin the worst share lies, 0 to 1; NaN
+        where no constrained label is predicted), `iterations`.
+        """
+        if self.found is None:
+            return {}
+        return {
+            "constraints": self.found.constraints,
+            "violated_before": self.found.before,
+            "violated_after": self.found.after,
+            "beyond_before": self.found.beyond_before,
+            "beyond_after": self.found.beyond_after,
+            "iterations": self.found.iterations,
+        }
 
 
 def _float32(x: Tensor) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ prediction that obeys from above (weak duality).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,16 @@ class Constraints:
         low, high = (torch.where(e.abs() <= slack, 0.0, e).nan_to_num(0.0) for e in (low, high))
         return low, high
 
+    def beyond(self, counts: Tensor) -> float:
+        """How far the worst share lies outside its bounds, 0 inside, from [K, G]; NaN without a share to judge."""
+        total = counts.sum(1, keepdim=True)
+        judged = ~self.shares.isnan() & (total > 0)
+        if not judged.any():
+            return math.nan
+        low, high = self.excess(counts)
+        worst = torch.maximum(low, high).clamp(min=0) / total.clamp(min=1)
+        return float(worst[judged].max())
+
     def penalty(self, multipliers: Tensor, groups: int) -> Tensor:
         """[K, G] to take off the potentials: multipliers [K, C] above 0 act on lower bounds, below 0 on upper ones."""
         low, high, shares = multipliers.clamp(min=0), (-multipliers).clamp(min=0), self.shares.nan_to_num(0.0)
@@ -66,6 +77,8 @@ class Relaxed:
         constraints: Number of constraints.
         before: How many the plain decoding violates.
         after: How many are still violated.
+        beyond_before: How far outside its bounds the plain decoding's worst share lies; NaN without a share.
+        beyond_after: The same of the constrained prediction.
         iterations: Decodings made.
         score: Sum of the original potentials of the constrained prediction.
         bound: No prediction that obeys all constraints scores more.
@@ -75,6 +88,8 @@ class Relaxed:
     constraints: int
     before: int
     after: int
+    beyond_before: float
+    beyond_after: float
     iterations: int
     score: float
     bound: float
@@ -114,6 +129,7 @@ def relax(field: Field, constraints: Constraints, step: float, iterations: int) 
     multipliers = _Multipliers(constraints.shares, step)
     best: tuple[int, float, Tensor] | None = None
     before, bound, done = 0, float("inf"), 0
+    beyond_before = beyond_after = math.nan
     for done in range(1, iterations + 1):
         penalty = constraints.penalty(multipliers.values, groups)
         labels, chosen, values = field.lowered(penalty).decode()
@@ -122,15 +138,16 @@ def relax(field: Field, constraints: Constraints, step: float, iterations: int) 
         violated = int((low > 0).sum() + (high > 0).sum())
         bound = min(bound, float(values.sum()))
         score = float(values.sum() + (penalty * counts).sum())
-        before = violated if best is None else before
+        if best is None:
+            before, beyond_before = violated, constraints.beyond(counts)
         if best is None or (violated, -score) < best[:2]:
-            best = (violated, -score, penalty)
+            best, beyond_after = (violated, -score, penalty), constraints.beyond(counts)
         settled = violated == 0 and (done > iterations // 2 or bound - score <= 1e-9 * max(1.0, abs(bound)))
         if settled:
             break
         multipliers.move(low, high, counts, hold=done > iterations // 2)
     assert best is not None
-    return Relaxed(best[2], constraints.count, before, best[0], done, -best[1], bound)
+    return Relaxed(best[2], constraints.count, before, best[0], beyond_before, beyond_after, done, -best[1], bound)
 
 
 class _Multipliers:

@@ -25,6 +25,7 @@ CREDIT = (
     "CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/); cropped, scaled, rotated, recoloured and composed."
 )
 _TONE_CODES = dict(zip(TONES, ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"), strict=True))
+Head = tuple[int, int, int, int]  # where a face is, (x0, y0, x1, y1) in pixels of the drawing
 AGE_SHARES = {"child": 0.15, "adult": 0.65, "older": 0.20}
 
 
@@ -51,9 +52,10 @@ class Family:
     tones: tuple[str, ...] = TONES
 
     @property
-    def head(self) -> tuple[int, int, int, int] | None:
-        """Where the face is, (x0, y0, x1, y1) in pixels of the drawing; None where its colour tells."""
-        return (0, 0, 72, 72) if self.kind == "face" else _HEADS.get(self.doing)
+    def heads(self) -> tuple[Head | None, ...]:
+        """Where the faces are, the person's own first; None where its colour tells."""
+        own = (0, 0, 72, 72) if self.kind == "face" else _HEADS.get(self.doing)
+        return own, *_FRIENDS.get(self.doing, ())
 
     def stem(self, gender: str, tone: str) -> str:
         """File stem of the drawing of a gender in a tone."""
@@ -128,7 +130,11 @@ _HEADS = {
     "in a cape": (17, 14, 55, 46), "waving": (20, 10, 56, 50), "explaining": (8, 10, 46, 50),
     "turning a cartwheel": (40, 44, 52, 58), "having a massage": (17, 12, 55, 50), "playing golf": (27, 2, 44, 18),
     "in a mask": (16, 14, 52, 50), "in a turban": (16, 18, 52, 56), "welding": (26, 22, 56, 54),
+    "singing": (26, 12, 60, 46),
 }  # fmt: skip
+
+# Faces of those who are drawn with the person.
+_FRIENDS: dict[str, tuple[Head, ...]] = {"holding a friend's hand": ((42, 10, 62, 32),)}
 
 # People without a gender: they stand in the background, in every mix of genders alike.
 _BYSTANDERS: dict[Split, tuple[str, ...]] = {
@@ -182,6 +188,11 @@ def tones(split: Split, age: str) -> tuple[str, ...]:
 def bystanders(split: Split) -> tuple[str, ...]:
     """File stems of a split's people in the background."""
     return tuple(stem.format(code) for stem in _BYSTANDERS[split] for code in _TONE_CODES.values())
+
+
+def bystander_heads(stem: str) -> tuple[Head | None, ...]:
+    """Where a bystander's face is, as in `Family.heads`."""
+    return (_HEADS["standing"] if stem.startswith("1f9cd-") else None,)
 
 
 def people(split: Split) -> frozenset[str]:

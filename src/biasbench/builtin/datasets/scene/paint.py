@@ -17,6 +17,7 @@ from PIL import Image
 from biasbench import Split
 from biasbench.builtin.datasets.scene import sprites
 from biasbench.builtin.datasets.scene.backdrop import backdrop
+from biasbench.builtin.datasets.scene.cast import Head
 from biasbench.builtin.datasets.scene.model import Content
 from biasbench.builtin.datasets.scene.plan import Actor, Person, choose
 from biasbench.builtin.datasets.scene.sprites import Box
@@ -56,7 +57,7 @@ class Scene:
         person: Whom the captions name.
         content: What it is about.
         instances: All that is pictured and has a category; label noise is not in here.
-        face: Box of the person's face, cut to the picture.
+        faces: Boxes of faces, cut to the picture: the person's, then those of others that can be seen.
         stems: File stems of the drawings used.
     """
 
@@ -64,7 +65,7 @@ class Scene:
     person: Person
     content: Content
     instances: tuple[Instance, ...]
-    face: Box
+    faces: tuple[Box, ...]
     stems: tuple[str, ...]
 
 
@@ -89,9 +90,9 @@ def paint(content: Content, split: Split, size: int, rng: np.random.Generator) -
     layers, owner = _arrange(actors, size, rng)
     for layer in layers:
         canvas.paste(layer.patch, (layer.x, layer.y), layer.patch)
-    face = _face(next(layer for layer in layers if layer.actor.role == "main"), size)
     stems = tuple(sorted({a.stem for a in actors}))
-    return Scene(canvas, person, content, tuple(_instances(layers, owner)), face, stems)
+    faces = tuple(_visible_faces(layers, owner, size))
+    return Scene(canvas, person, content, tuple(_instances(layers, owner)), faces, stems)
 
 
 def _arrange(actors: Sequence[Actor], size: int, rng: np.random.Generator) -> tuple[list[_Layer], NDArray[np.int16]]:
@@ -167,16 +168,27 @@ def _seen(layer: _Layer, visible: NDArray[np.bool_], size: int) -> bool:
     own = np.zeros_like(visible)
     window, cover = _inside(layer, size)
     own[window] = cover
-    x0, y0, x1, y1 = (round(v) for v in _face(layer, size))
+    x0, y0, x1, y1 = (round(v) for v in _face(layer, layer.actor.heads[0], size))
     area = own[y0:y1, x0:x1].sum()
     return bool(area > 0 and visible[y0:y1, x0:x1].sum() >= _FACE_VISIBLE * area)
 
 
-def _face(layer: _Layer, size: int) -> Box:
-    """The face's box on the canvas: its box in the drawing, mirrored, turned and scaled alike."""
+def _visible_faces(layers: Sequence[_Layer], owner: NDArray[np.int16], size: int) -> Iterator[Box]:
+    """Boxes of the faces of which a pixel can be seen, the main person's first."""
+    numbered = sorted(enumerate(layers), key=lambda pair: pair[1].actor.role != "main")
+    for number, layer in numbered:
+        for head in layer.actor.heads:
+            box = _face(layer, head, size)
+            x0, y0, x1, y1 = (round(v) for v in box)
+            if (owner[y0:y1, x0:x1] == number).any():
+                yield box
+
+
+def _face(layer: _Layer, head: Head | None, size: int) -> Box:
+    """A face's box on the canvas: its box in the drawing, mirrored, turned and scaled alike."""
     actor = layer.actor
     drawing = sprites.sprite(actor.stem)
-    x0, y0, x1, y1 = sprites.face(actor.stem, actor.head)
+    x0, y0, x1, y1 = sprites.face(actor.stem, head)
     if actor.flip:
         x0, x1 = drawing.width - x1, drawing.width - x0
     scale = layer.side / max(drawing.size)

