@@ -72,9 +72,14 @@ A row is a method on a data set with a backbone, profile, protected attribute an
 * An en dash: undefined, or not measured; never counted as 0.
 * `n/a`, `failed` or `missing` in the first column of figures: no seed has a score; the notes say why.
 * With `--sort`, `≈` marks a figure that is not apart from the row above by more than the combined ±.
+* `(t)`, transductive: what is said of one picture depends on the others of its split, as with `crf+rba`.
+  `(p)`, privileged: predictions rest on what nobody knows of a new picture, such as regions that people
+  annotated (`blackout-segm`, not `blackout-face` with a detector's boxes). Such rows stand apart, below a
+  line, and are sorted among themselves.
 
 JSON rows carry `method`, `dataset`, `backbone`, `profile`, `attribute`, `protocol`, `weights`, `status`,
-`seeds` (those with a score), `planned`, `reasons`, `flags`, and each column's key with `mean`, `std`, `n`,
+`seeds` (those with a score), `planned`, `reasons`, `flags`, `marks`, `notes` (what methods reported of their
+predictions, by seed, split and name, such as `1.rba/violated_after`), and each column's key with `mean`, `std`, `n`,
 `spread` (`seeds` or `rounds`, what `n` counts) and `seeds` (how many have the figure). CSV has the same at
 full precision; text that a spreadsheet would take for a formula starts with an apostrophe.
 

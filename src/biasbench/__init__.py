@@ -29,6 +29,7 @@ _HOME = {
     "method": ("Activations", "BuildInfo", "Method", "Phase", "Pipeline"),
     "measures.amplification": ("bias_amplification",),
     "measures.directional": ("directional_amplification",),
+    "measures.embedding": ("embedding_leakage",),
     "measures.gaps": ("demographic_parity_gap", "equalised_odds_gap"),
     "measures.groups": ("worst_group",),
     "measures.ablation": ("leakage_by_attacker",),
@@ -38,6 +39,7 @@ _HOME = {
     "measures.named": ("LEAKAGE_PROTOCOLS",),
     "measures.figure": ("Figure", "LeakageReport"),
     "measures.sample": ("Sample",),
+    "measures.unlearning": ("group_accuracy", "near_chance", "prediction_divergence", "rescaled", "unlearned"),
     "metric": ("Column", "Measurement", "Memo", "Metric"),
     "rng": ("generator", "seed_for", "torch_generator", "uniforms"),
     "weights": ("ResolvedWeights", "load_strict", "mismatch"),
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from biasbench.measures.curve import Curve as Curve
     from biasbench.measures.curve import leakage_curve as leakage_curve
     from biasbench.measures.directional import directional_amplification as directional_amplification
+    from biasbench.measures.embedding import embedding_leakage as embedding_leakage
     from biasbench.measures.figure import Figure as Figure
     from biasbench.measures.figure import LeakageReport as LeakageReport
     from biasbench.measures.gaps import demographic_parity_gap as demographic_parity_gap
@@ -92,6 +95,11 @@ if TYPE_CHECKING:
     from biasbench.measures.multi import multi_attribute_amplification as multi_attribute_amplification
     from biasbench.measures.named import LEAKAGE_PROTOCOLS as LEAKAGE_PROTOCOLS
     from biasbench.measures.sample import Sample as Sample
+    from biasbench.measures.unlearning import group_accuracy as group_accuracy
+    from biasbench.measures.unlearning import near_chance as near_chance
+    from biasbench.measures.unlearning import prediction_divergence as prediction_divergence
+    from biasbench.measures.unlearning import rescaled as rescaled
+    from biasbench.measures.unlearning import unlearned as unlearned
     from biasbench.method import Activations as Activations
     from biasbench.method import BuildInfo as BuildInfo
     from biasbench.method import Method as Method

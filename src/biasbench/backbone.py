@@ -43,8 +43,8 @@ class Backbone(nn.Module, ABC):
     Attributes:
         name: What the user types.
         segments: Tap name to the module that computes it from the previous tap.
-        channels: Channels of each tap's activation in order, `image` (3) included;
-            [B, C, H, W] for all but `embedding`, which is [B, C].
+        channels: Channels of each tap's activation in order, `image` (3) included:
+            [B, C, H, W], or [B, C] for a vector such as `embedding`.
         strides: Input pixels per cell of each tap that is a map of the image (1 for
             `image`); a tap without a stride, such as a transformer's tokens, is none.
         resumable: Whether a pass may start at any tap. If not, activations can be visited
@@ -52,9 +52,11 @@ class Backbone(nn.Module, ABC):
         weights: Where the parameters came from, as the leaderboard shows it.
         weights_digest: Hash of the parameters' source, part of a run's key.
         notes: What a tap stands for where the architecture has no such layer.
+        suffixes: Of the files of weights that it reads.
     """
 
     supplied: ClassVar[tuple[str, ...]] = ("model", "weights")
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     name: str
     segments: nn.ModuleDict
     channels: Mapping[str, int]
@@ -87,11 +89,11 @@ class Backbone(nn.Module, ABC):
         """
         if weights in ("auto", "random"):
             return ResolvedWeights.random()
-        if Path(weights).suffix in SUFFIXES or Path(weights).exists():
-            return ResolvedWeights.of_file(Path(weights))
+        if Path(weights).suffix in cls.suffixes or Path(weights).exists():
+            return ResolvedWeights.of_file(Path(weights), suffixes=cls.suffixes)
         raise UsageError(
             f"unknown weights {printable(weights)!r} for {name}",
-            fix=f"Use auto, random, or the path of a file ({', '.join(SUFFIXES)})",
+            fix=f"Use auto, random, or the path of a file ({', '.join(cls.suffixes)})",
         )
 
     @classmethod

@@ -161,7 +161,7 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     task: ClassVar[Task] = "multilabel"
-    primary_attribute: ClassVar[str] = "gender"
+    primary_attribute: str = "gender"
     default_backbone: ClassVar[str] = "resnet50"
     crop: ClassVar[int] = 224
     short_side: ClassVar[int] = 256

@@ -20,7 +20,7 @@ from biasbench.rng import generator
 from biasbench.spec import RunSpec
 from biasbench.weights import ResolvedWeights
 
-FIELD_TAPS = ("image", "conv1", "conv2", "conv3", "conv4", "conv5", "embedding")
+FIELD_TAPS = ("image", "conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "embedding")
 PAPER_VIEWS = 5  # the published attackers see a fresh view of the training split in each of five rounds
 
 
@@ -179,7 +179,8 @@ class Cell:
             found.append(f"device={self.spec.device}")
         if self.trains_from:
             found.append(f"trains from {self.trains_from}")
-        found += self.spec.method.build().flags
+        detected = (FACE,) if isinstance(self.data.faces, DetectedFaces) else ()
+        found += self.spec.method.build().row_flags(detected)
         if self.spec.boxes and self.data.faces is not None:
             found.append(self.data.faces.flag)
         if self.spec.recipe.select == "released" and self.spec.method.init is not None:

@@ -18,9 +18,8 @@ from biasbench.errors import CellError, IntegrityError, printable
 from biasbench.features import View
 from biasbench.model import Device, Model
 from biasbench.source import Source
+from biasbench.store import NOTES
 from biasbench.streams import chunks
-
-NOTES = "notes.json"
 
 
 def predict_split(
@@ -122,17 +121,3 @@ def read_outputs(folder: Path) -> Outputs:
     if any(len(a) != len(ids) for a in (outputs.labels, *scores.values(), *kept.values())):
         raise IntegrityError("the arrays differ in length", where=printable(folder), fix="Run the cell again")
     return outputs
-
-
-def read_notes(run: Path) -> dict[str, dict[str, float | None]]:
-    """What the method reported of each split of a finished run, by split and name; empty where it said nothing.
-
-    Args:
-        run: The run's folder; hashes are the caller's to check.
-
-    Returns:
-        `train`, `val`, `test` and the training split's views (`train@0`, ...), as far as they have notes;
-        names are those of `Method.report` after the method's place and name: `"1.rba/violated_after"`.
-        None is undefined.
-    """
-    return {file.parent.name: io.read_json(file) for file in sorted((run / "predictions").glob(f"*/{NOTES}"))}

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from biasbench.benchmark import Benchmark, BenchmarkRow, PublishedFigure, load_benchmark
+from biasbench.benchmark import Benchmark, BenchmarkRow, PublishedFigure, load_benchmark, shipped
 from biasbench.errors import DataError, printable
 from biasbench.grammar import parse
 from biasbench.leaderboard import Figure, Row, standard_error
 from biasbench.recipe import load_recipe
 
 SHIPPED = "published"
-PLACES = (Path(__file__).parent / "benchmarks", Path(__file__).parents[2] / "benchmarks")  # installed; a checkout
 Examples = Callable[[Row], Mapping[str, int]]
 
 
@@ -83,7 +82,7 @@ class Comparison:
 
 
 def find_tables(what: str) -> list[Benchmark]:
-    """The shipped tables for `"published"`, else the benchmark file of that path.
+    """The shipped tables for `"published"`, else the benchmark file of that path or name.
 
     Raises:
         UsageError: When the file cannot be read.
@@ -91,9 +90,8 @@ def find_tables(what: str) -> list[Benchmark]:
     """
     if what != SHIPPED:
         return [load_benchmark(Path(what))]
-    for folder in PLACES:
-        if files := sorted(folder.glob("wang2019-table*.toml")):
-            return [load_benchmark(file) for file in files]
+    if files := [file for name, file in shipped().items() if name.startswith("wang2019-table")]:
+        return [load_benchmark(file) for file in files]
     raise DataError("this installation holds no published tables", fix="Give a benchmark file: --against FILE")
 
 

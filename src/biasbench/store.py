@@ -29,6 +29,7 @@ from biasbench import __version__, io
 from biasbench.errors import IntegrityError, StoreError, printable
 
 SCHEMA = 1
+NOTES = "notes.json"  # beside a split's predictions
 
 
 class Store:
@@ -191,6 +192,15 @@ class Store:
             raise IntegrityError("the measurements are damaged", where=printable(path), fix=fix)
         return records
 
+    def notes(self, key: str) -> dict[str, dict[str, float | None]]:
+        """What the method reported of each split of a finished run, by split and name; empty where it said nothing.
+
+        Splits are `train`, `val`, `test` and the training split's views (`train@0`, ...); names are those of
+        `Method.report` after the method's place and name: `"1.rba/violated_after"`. None is undefined.
+        """
+        files = sorted((self.run(key) / "predictions").glob(f"*/{NOTES}"))
+        return {file.parent.name: io.read_json(file) for file in files}
+
     def runs(self) -> list[str]:
         """Keys of all finished runs."""
         folder = self.root / "runs"
@@ -231,6 +241,7 @@ def run_records(store: Store, key: str) -> list[dict[str, Any]]:
         "key": key,
         **{k: spec[k] for k in ("method", "dataset", "backbone", "profile", "seed", "weights")},
         "environment": manifest.get("environment", {}).get("hash", ""),
+        "notes": store.notes(key),
     }
     path = store.run(key) / "metrics.json"
     if not path.exists():

@@ -7,7 +7,7 @@ PyTorch files through `torch.load(weights_only=True)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -48,15 +48,27 @@ class ResolvedWeights:
         return cls("random", "random", "random")
 
     @classmethod
-    def of_file(cls, path: Path, kind: Literal["file", "package", "hub"] = "file", label: str = "") -> ResolvedWeights:
+    def of_file(
+        cls,
+        path: Path,
+        kind: Literal["file", "package", "hub"] = "file",
+        label: str = "",
+        suffixes: Sequence[str] = SUFFIXES,
+    ) -> ResolvedWeights:
         """Weights that lie in a file.
+
+        Args:
+            path: The file.
+            kind: Where it was found.
+            label: What the leaderboard shows; the file's name and hash if empty.
+            suffixes: Of the formats that the backbone reads.
 
         Raises:
             UsageError: When there is no such file or its format is not read.
         """
-        if path.suffix not in SUFFIXES:
+        if path.suffix not in suffixes:
             raise UsageError(
-                "weights of this format are not read", where=printable(path), fix=f"Use one of {', '.join(SUFFIXES)}"
+                "weights of this format are not read", where=printable(path), fix=f"Use one of {', '.join(suffixes)}"
             )
         if not path.is_file():
             raise UsageError("no such weights file", where=printable(path), fix="Give the path of an existing file")

@@ -21,7 +21,7 @@ from biasbench.builtin.methods.rba_lagrange import Constraints, relax
 from biasbench.config import Settings
 from biasbench.plan import Request, make_plan
 from biasbench.plugins import load_plugins
-from biasbench.predict import read_notes, read_outputs
+from biasbench.predict import read_outputs
 from biasbench.runner import Runner, Summary
 from biasbench.store import Store
 from biasbench.testing import check_method
@@ -391,8 +391,8 @@ def test_cells(plugin, tmp_path):
     assert any(moved)
     assert "transductive" in records["joint+corpus(support=1)"]["flags"]
     assert "transductive" not in records["joint"]["flags"]
-    assert read_notes(runs["joint"]) == {}
-    notes = read_notes(runs["joint+corpus(support=1)"])
+    assert records["joint"]["notes"] == {}
+    notes = records["joint+corpus(support=1)"]["notes"]
     assert list(notes) == sorted(["train", "val", "test", "train@0"])
     reference = pd.read_parquet(runs["joint"] / "truth" / "train.parquet")
     hot, codes = reference[["label/left", "label/right"]].to_numpy(), reference["attribute/gender"].to_numpy()

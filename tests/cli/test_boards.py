@@ -76,6 +76,54 @@ def test_the_table_says_what_it_shows():
     assert "≈" not in said
 
 
+@pytest.fixture
+def apart():
+    """Two rows of each kind: plain, transductive, privileged."""
+    flags = {"original": [], "adv": [], "rba": ["transductive"], "rba2": ["transductive"],
+             "box": ["privileged: region person"], "segm": ["privileged: region person"]}  # fmt: skip
+    return [
+        {**record(m, s, map=(70.0 + i, None, 1), lambda_m=(60.0, 2.0, 3)), "flags": f}
+        for i, (m, f) in enumerate(flags.items())
+        for s in (1, 2)
+    ]
+
+
+def test_marked_rows_have_a_sign_a_rule_above_and_a_legend(apart):
+    made = board(*apart)
+    assert [line[0] for line in table(made)[1]] == ["original", "adv", "rba (t)", "rba2 (t)", "box (p)", "segm (p)"]
+    assert made.rules == [2, 4]
+    lines = rich_text(made).splitlines()
+    ruled = [i for i, line in enumerate(lines) if set(line.strip()) == {"─"}]
+    assert [lines[i + 1].split()[0] for i in ruled] == ["original", "rba", "box"]
+    said = "\n".join(legend(made))
+    assert "(t) transductive: what is said of one picture depends on the others of its split." in said
+    assert "(p) privileged: predictions rest on what nobody knows of a new picture" in said
+    assert "Marked rows stand apart, by kind" in said
+    parts = markdown(made).split("\n\n")
+    assert [part.splitlines()[2].split(" |")[0] for part in parts[:3]] == ["| original", "| rba (t)", "| box (p)"]
+    plain = board(*apart[:4])
+    assert plain.rules == []
+    assert not any(word in "\n".join(legend(plain)) for word in ("transductive", "privileged", "apart"))
+
+
+def test_marks_are_a_column_of_csv_and_json(apart):
+    rows = list(csv.DictReader(io.StringIO(csv_text(board(*apart)))))
+    assert [row["marks"] for row in rows] == ["", "", "transductive", "transductive", "privileged", "privileged"]
+    assert [row["marks"] for row in document(board(*apart))["rows"]][::2] == [(), ("transductive",), ("privileged",)]
+
+
+def test_rows_of_two_kinds_are_never_told_to_be_near(apart):
+    made = aggregate(apart, COLUMNS)
+    shown = table(Board(sort_rows(made, COLUMNS, "lambda_m"), COLUMNS, LEAK))
+    assert [line[5].startswith("≈") for line in shown[1]] == [False, True] * 3
+
+
+def test_notes_are_in_the_json():
+    said = {"test": {"1.rba/violated_after": 2.0}}
+    (row,) = document(board({**record("rba", 3, map=(1.0, None, 1)), "notes": said}))["rows"]
+    assert row["notes"] == {3: said}
+
+
 def test_what_differs_gets_a_column():
     other = {**record("adv", map=(1.0, None, 1)), "profile": "paper"}
     made = board(record("adv", map=(1.0, None, 1)), other)

@@ -75,5 +75,9 @@ def biasbench_metrics() -> list[Entry]:
             "bias amplification by other definitions, gaps between groups, worst group",
         ),
         Entry("attackers", f"{_HERE}.metrics.attackers:Attackers", "model leakage by weaker and stronger attackers"),
+        Entry(
+            "classes", f"{_HERE}.metrics.classes:Classes", "accuracy by group, divergence of the groups' predictions"
+        ),
+        Entry("embedding", f"{_HERE}.metrics.embedding:Embedding", "the attribute from the frozen embedding"),
         Entry("leakage", f"{_HERE}.metrics.leakage:Leakage", "dataset and model leakage, bias amplification"),
     ]

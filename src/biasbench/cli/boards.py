@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from biasbench.errors import printable
-from biasbench.leaderboard import Figure, Row, distinct
+from biasbench.leaderboard import MARKS, Figure, Row, distinct, rank
 
 if TYPE_CHECKING:
     from biasbench.metric import Column
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 UNDEFINED = "–"  # noqa: RUF001
 WAYS = {"higher": " ↑", "lower": " ↓", "zero": " →0", "none": ""}
 CONTEXT = ("profile", "protocol", "attribute", "weights")
+SIGNS = {"transductive": "(t)", "privileged": "(p)"}
 IDENTITY = ("method", "dataset", "backbone", "profile", "attribute", "protocol", "weights", "status")
 
 
@@ -59,6 +61,12 @@ class Board:
         """Flags that all rows carry; they stand below the table once, unless it has one row only."""
         first, *others = [_flags(row) for row in self.rows] or [()]
         return tuple(f for f in first if others and all(f in flags for flags in others))
+
+    @property
+    def rules(self) -> list[int]:
+        """Numbers of the rows that begin a part of their own: rows are compared with those of equal rank."""
+        pairs = itertools.pairwise(map(rank, self.rows))
+        return [i for i, (above, below) in enumerate(pairs, 1) if above != below and below]
 
     def _values(self, name: str) -> set[str]:
         rows = [r for r in self.rows if r.figures] or self.rows  # a row without a score has no weights to tell
@@ -107,9 +115,11 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
             figures = [row.status, *[""] * (len(board.shown) - 1)] if board.shown else []
         elif (by := board.sorted_by) is not None:
             at = board.shown.index(by)
-            if above is not None and not distinct(above.figures.get(by.key), row.figures.get(by.key)):
-                figures[at] = f"≈ {figures[at]}"
-        named = [getattr(row, name) for name in ("method", "dataset", "backbone", *board.varying)]
+            if above is not None and rank(above) == rank(row):
+                near = not distinct(above.figures.get(by.key), row.figures.get(by.key))
+                figures[at] = f"≈ {figures[at]}" if near else figures[at]
+        named = [" ".join([row.method, *(SIGNS[mark] for mark in row.marks)])]
+        named += [getattr(row, name) for name in ("dataset", "backbone", *board.varying)]
         notes = [*(f for f in _flags(row) if f not in board.shared_flags), *row.reasons]
         lines.append([*named, str(count), *figures, "; ".join(notes)])
         above = row
@@ -136,6 +146,10 @@ def legend(board: Board) -> Iterator[str]:
         yield "(k/n): only k of n planned seeds have this figure."
     if any(f.mean is None for f in figures):
         yield f"{UNDEFINED} is undefined or not measured."
+    marks = {mark for row in board.rows for mark in row.marks}
+    yield from (f"{SIGNS[mark]} {mark}: {said}." for mark, said in MARKS.items() if mark in marks)
+    if board.rules:
+        yield "Marked rows stand apart, by kind: they are to be compared with each other only."
     if board.sorted_by is not None:
         yield (
             f"Sorted by {board.sorted_by.title}; ≈: not apart from the row above "
@@ -153,14 +167,18 @@ def rich_text(board: Board) -> str:
     from biasbench.cli.output import grid, render
 
     head, lines = table(board)
-    return render(grid(head, lines)) + "\n\n" + "".join(f"{line}\n" for line in legend(board))
+    return render(grid(head, lines, rules=board.rules)) + "\n\n" + "".join(f"{line}\n" for line in legend(board))
 
 
 def markdown(board: Board) -> str:
-    """A Markdown table, names escaped."""
+    """A Markdown table for each part of the board, names escaped."""
     head, lines = table(board)
-    rows = [head, ["---"] * len(head), *([escape(c) for c in line] for line in lines)]
-    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    ends = [0, *board.rules, len(lines)]
+    parts = [
+        [head, ["---"] * len(head), *([escape(c) for c in line] for line in lines[start:end])]
+        for start, end in itertools.pairwise(ends)
+    ]
+    text = "\n".join("".join(f"| {' | '.join(row)} |\n" for row in part) for part in parts)
     return text + "\n" + "".join(f"{escape(line)}  \n" for line in legend(board))
 
 
@@ -174,9 +192,9 @@ def csv_text(board: Board) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     figures = [f"{c.key}_{part}" for c in board.columns for part in ("mean", "std", "n")]
-    writer.writerow([*IDENTITY, "seeds", "planned", "reasons", "flags", *figures])
+    writer.writerow([*IDENTITY, "seeds", "planned", "reasons", "flags", "marks", *figures])
     for row in board.rows:
-        lists = (row.seeds, row.planned, row.reasons, row.flags)
+        lists = (row.seeds, row.planned, row.reasons, row.flags, row.marks)
         texts = [getattr(row, name) for name in IDENTITY]
         texts += ["; ".join(map(str, values)) for values in lists]
         numbers: list[Any] = []

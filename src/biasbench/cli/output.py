@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from biasbench.errors import printable
@@ -14,6 +14,10 @@ from biasbench.errors import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+
+RULED = "    \n    \n ── \n    \n ── \n    \n    \n    \n"
+"""rich's SIMPLE_HEAD with a line between sections."""
 
 
 def emit(text: str) -> None:
@@ -58,19 +62,33 @@ def render(thing: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
-def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
-    """A plain table whose cells are shown as they are: no markup, no control characters."""
-    from rich import box
+def grid(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str | None = None,
+    rules: Collection[int] = (),
+) -> Table:
+    """A plain table whose cells are shown as they are: no markup, no control characters.
+
+    Args:
+        headings: Of the columns.
+        rows: Their cells.
+        title: Above the table.
+        rules: Numbers of the rows that a rule stands above.
+    """
+    from rich.box import SIMPLE_HEAD, Box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
         title=Text(title, style="bold") if title else None, title_justify="left",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+        box=Box(RULED) if rules else SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
     )  # fmt: skip
     for heading in headings:
         table.add_column(Text(heading), overflow="fold")
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number in rules:
+            table.add_section()
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 

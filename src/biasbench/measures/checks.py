@@ -52,7 +52,7 @@ def large_groups(
 
 
 def about_draws(rounds: Rounds, groups: Sequence[str]) -> dict[str, Any]:
-    """Rows drawn, rows without attribute, and whether every split has every group."""
+    """Rows drawn, and whether every split has every group."""
     n = rounds.per_group()
     absent = [
         f"{name} ({split})"
@@ -62,7 +62,6 @@ def about_draws(rounds: Rounds, groups: Sequence[str]) -> dict[str, Any]:
     ]
     return {
         "per_group": n,
-        "unknown_share": {s: _share(rounds.samples[s].attribute < 0) for s in SPLITS},
         "underpowered": min(n.values()) < FEW,
         "undefined": f"undefined: no example of {', '.join(absent)}" if absent else None,
     }
@@ -123,7 +122,3 @@ def p_value(figures: Mapping[str, Figure], first: str) -> dict[str, Any]:
         higher = int((null >= figures[first].mean).sum())
         shares[name] = (1 + higher) / (1 + len(null)) if len(null) >= ENOUGH else None
     return {"p_value": shares}
-
-
-def _share(mask: Any) -> float | None:
-    return float(mask.mean()) if len(mask) else None

@@ -37,7 +37,7 @@ class FaceSet(Dataset):
         choose(self.name, "task", target, self.groups)
         self.target = target
         others = [name for name in self.groups if name != target]
-        vars(self)["primary_attribute"] = others[0] if others else target  # the class's own is the default task's
+        self.primary_attribute = others[0] if others else target
         self._tables: dict[Split, pd.DataFrame] = {}
 
     @property

@@ -49,7 +49,7 @@ class Laofiw(FaceSet):
     """
 
     name: ClassVar[str] = "laofiw"
-    primary_attribute: ClassVar[str] = "ancestry"
+    primary_attribute: str = "ancestry"
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"ancestry": ORIGINS}
     obtain: ClassVar[tuple[str, ...]] = (
         "get the images from https://www.robots.ox.ac.uk/~vgg/data/laofiw/",
