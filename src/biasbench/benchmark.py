@@ -104,6 +104,7 @@ class Benchmark(BaseModel):
     protocol: str | None = None
     attributes: list[Text] = Field(default_factory=list)
     metrics: list[Text] = Field(default_factory=list)
+    secondary: list[Text] = Field(default_factory=list)
     weights: Text = "auto"
     precision: Precision = "fp32"
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -124,6 +125,7 @@ class Benchmark(BaseModel):
             protocol=self.protocol,
             attributes=self.attributes,
             metrics=self.metrics,
+            secondary=self.secondary,
         )
 
 

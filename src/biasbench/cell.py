@@ -30,6 +30,7 @@ from biasbench.rng import generator, seed_for
 from biasbench.source import CENTRE, Source
 from biasbench.spec import MethodSpec, resolve_method
 from biasbench.store import Store
+from biasbench.truth import beside
 from biasbench.weights import ResolvedWeights
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ class Cell:
         self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last)
         self.plugins = load_plugins(job.plugins)
         self.tables = {split: pd.read_parquet(path) for split, path in job.data.tables.items()}
-        self.others = {name: pd.read_parquet(data.tables["train"]) for name, data in job.secondary.items()}
+        self.others = {
+            name: {split: pd.read_parquet(path) for split, path in data.tables.items()}
+            for name, data in job.secondary.items()
+        }
         self.run_name = ("run", job.training_key)
         self.data_name = ("data", job.fingerprint, job.seed)
         self.views = [View(f"view-{v}", seed_for("view", job.fingerprint, v)) for v in range(job.recipe.views)]
@@ -110,9 +114,9 @@ class Cell:
         weight = class_weights(y, task, k) if self.recipe.class_weights else torch.ones(k)
         assert self.recipe.crop is not None
         counts = group_counts(self.tables["train"].iloc[self.rows], self.data.groups)
-        beside = {n: group_counts(table, job.secondary[n].groups) for n, table in self.others.items()}
+        others = {n: group_counts(tables["train"], job.secondary[n].groups) for n, tables in self.others.items()}
         self.info = BuildInfo(
-            backbone, task, self.data.label_names, dict(self.data.groups), self.recipe.crop, weight, counts, beside
+            backbone, task, self.data.label_names, dict(self.data.groups), self.recipe.crop, weight, counts, others
         )
         with seeded("head", str(job.seed)):
             head = method.head(self.info) or default_head(task, backbone.channels["embedding"], weight)
@@ -128,8 +132,8 @@ class Cell:
         self.bank = self._bank(self._feature_parts(pixels))
         self.source = Source(self.tables, self.loader, self.bank, self.data.task)
         self.secondary = {}
-        for name, table in self.others.items():
-            data, tables = self.job.secondary[name], {"train": table}
+        for name, tables in self.others.items():
+            data = self.job.secondary[name]
             parts = self._feature_parts(pixels) | {"pixels": data.identity, "views": self.job.fingerprint}
             self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task)
 
@@ -217,7 +221,8 @@ class Cell:
         return [CENTRE, *self.views]
 
     def _starts(self) -> list[str]:
-        rows = {name: len(table) for name, table in (*self.tables.items(), *self.others.items())}
+        rows: dict[str, int] = {split: len(table) for split, table in self.tables.items()}
+        rows |= {f"{name} {s}": len(table) for name, tables in self.others.items() for s, table in tables.items()}
         starts = {start_tap(self.model, stage, self.recipe, rows) for _, stage in self.stages}
         return sorted(starts, key=self.model.backbone.taps.index)
 
@@ -231,8 +236,9 @@ class Cell:
             for view in self.training_views if split == "train" else [CENTRE]:
                 self._ensure(self.source, split, view, taps, split)
         for name, source in self.secondary.items():
-            for view in self.training_views:
-                self._ensure(source, "train", view, taps, name)
+            for part in source.tables:
+                for view in self.training_views if part == "train" else [CENTRE]:
+                    self._ensure(source, part, view, taps, f"{name} {part}")
         self.send({"event": "features"})
 
     def _ensure(self, source: Source, split: str, view: View, taps: Sequence[str], title: str) -> None:
@@ -326,7 +332,20 @@ class Cell:
             name = split if view is CENTRE else f"{split}@{self.views.index(view)}"
             write_outputs(folder / "predictions" / name, outputs, method.report())
             self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
+        for number, name in enumerate(self.job.beside):
+            for part, table in self.others[name].items():
+                self._predict_beside(name, part, len(table), start, beside(folder, number))
         return folder
+
+    def _predict_beside(self, name: str, split: str, count: int, start: str, folder: Path) -> None:
+        """What the model says of another data set's images; whole-split methods take no part in it."""
+        torch.manual_seed(seed_for("predict", self.job.key, name, split))
+        outputs = predict_split(
+            self.model, self.secondary[name], split, np.arange(count), CENTRE, start, self.device,
+            self.recipe.eval_batch, embedding=self.job.backbone if self.recipe.embeddings else None,
+        )  # fmt: skip
+        write_outputs(folder / "predictions" / split, outputs)
+        self.send({"event": "progress", "name": f"predict {name} {split}", "done": count, "total": count})
 
 
 def group_counts(table: pd.DataFrame, groups: Mapping[str, int]) -> dict[str, list[int]]:

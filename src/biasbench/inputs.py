@@ -32,8 +32,11 @@ class Inputs:
         return self._write(cell, cell.data, SPLITS)
 
     def secondary(self, cell: Cell) -> dict[str, DataInput]:
-        """Write the training splits of the data sets beside it, by the name that the method gives them."""
-        return {name: self._write(cell, data, ("train",)) for name, data in cell.secondary.items()}
+        """Write the data sets beside it by their names: the training split alone, unless they are predicted too."""
+        return {
+            name: self._write(cell, data, SPLITS if name in cell.spec.beside else ("train",))
+            for name, data in cell.secondary.items()
+        }
 
     def _write(self, cell: Cell, data: Data, splits: Sequence[Split]) -> DataInput:
         recipe, pipeline = cell.spec.recipe, cell.spec.method.build()

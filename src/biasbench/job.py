@@ -74,8 +74,9 @@ class CellJob(_Message):
         training_key: Identity of the training.
         init_key: Training whose weights this one starts from.
         predict: Whether to write predictions.
-        secondary: Data sets that phases train on beside it: their training split alone, the primary
-            attribute first among the groups.
+        secondary: Data sets beside its own, the primary attribute first among the groups: the training
+            split alone, unless they are predicted too.
+        beside: Those that are predicted too.
         cache: Folder of cached activations.
         results: The store.
         plugins: Files given with `--plugin`.
@@ -100,6 +101,7 @@ class CellJob(_Message):
     precision: str
     predict: bool
     secondary: dict[str, DataInput] = {}
+    beside: tuple[str, ...] = ()
     cache: Path
     results: Path
     plugins: tuple[str, ...] = ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from biasbench.metric import Measurement, Metric
 from biasbench.plugins import Plugins, Registry, load_plugins
 from biasbench.rng import seed_for
 from biasbench.store import Store
-from biasbench.truth import read_predictions
+from biasbench.truth import beside, read_predictions
 
 
 class Memo:
@@ -76,33 +78,45 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
     plugins: Plugins = load_plugins(job.plugins)
     store = Store(job.results)
     manifest = store.verify(store.run(job.key))
-    predictions, tables = read_predictions(store.run(job.key))
-    spec = manifest["spec"]
+    spec, read = manifest["spec"], cache(read_predictions)
     records = []
-    for name in job.metrics:
+    for name, measured in product(job.metrics, job.attributes):
         metric = build_metric(name, plugins.metrics)
-        for attribute in job.attributes:
-            context = Measurement(
-                task=manifest["task"],
-                label_names=tuple(manifest["label_names"]),
-                attribute=attribute,
-                groups=tuple(manifest["groups"].get(attribute, ())),
-                protocol=job.protocol,
-                seed=seed_for("measure", spec["training"]["fingerprint"], spec["seed"]),
-                memo=Memo(job.cache / "memo"),
-                threads=job.threads,
+        place, groups, attribute = _place(store.run(job.key), manifest, measured)
+        predictions, tables = read(place)
+        context = Measurement(
+            task=manifest["task"],
+            label_names=tuple(manifest["label_names"]),
+            attribute=attribute,
+            groups=groups,
+            protocol=job.protocol,
+            seed=seed_for("measure", spec["training"]["fingerprint"], spec["seed"]),
+            memo=Memo(job.cache / "memo"),
+            threads=job.threads,
+        )
+        record = {"metric": name, "attribute": measured, "protocol": job.protocol}
+        empty = {c.key: summary(float("nan")) for c in metric.columns}
+        undefined: dict[str, Any] = {**record, "values": empty, "rounds": {}, "details": {}, "flags": [], "error": None}
+        if attribute != measured and not metric.secondary:
+            records.append(undefined)  # it compares with labels that another data set does not have
+            continue
+        try:
+            figures = metric.measure(
+                {s: predictions[s] for s in metric.splits}, {s: tables[s] for s in metric.splits}, context
             )
-            record = {"metric": name, "attribute": attribute, "protocol": job.protocol}
-            try:
-                figures = metric.measure(
-                    {s: predictions[s] for s in metric.splits}, {s: tables[s] for s in metric.splits}, context
-                )
-                records.append({**record, **tidy(metric, figures), "error": None})
-            except CellError as error:
-                empty = {c.key: summary(float("nan")) for c in metric.columns}
-                flags = [f"{metric.name} undefined: {printable(error)}"]
-                records.append({**record, "values": empty, "rounds": {}, "details": {}, "flags": flags, "error": None})
+            records.append({**record, **tidy(metric, figures), "error": None})
+        except CellError as error:
+            records.append({**undefined, "flags": [f"{metric.name} undefined: {printable(error)}"]})
     return records
+
+
+def _place(run: Path, manifest: Mapping[str, Any], name: str) -> tuple[Path, tuple[str, ...], str]:
+    """Where an attribute's predictions lie, its groups, and its name there: `laofiw:ancestry` is another data set's."""
+    for number, other in enumerate(manifest.get("beside", ())):
+        attribute = name.removeprefix(f"{other['dataset']}:")
+        if attribute != name:
+            return beside(run, number), tuple(other["groups"].get(attribute, ())), attribute
+    return run, tuple(manifest["groups"].get(name, ())), name
 
 
 def tidy(metric: Metric, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,8 @@ class Metric(ABC):
         protocols: Names of the measuring protocols it knows; empty = it does not care.
         source: The paper it comes from.
         on_request: Whether it is computed only when it is named.
+        secondary: Whether it can answer for a secondary data set, whose labels are not the task's: there,
+            predictions hold targets of that data set, and only scores, embeddings and attributes mean something.
     """
 
     name: ClassVar[str]
@@ -112,6 +114,7 @@ class Metric(ABC):
     protocols: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
     on_request: ClassVar[bool] = False
+    secondary: ClassVar[bool] = False
 
     @abstractmethod
     def measure(

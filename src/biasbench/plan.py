@@ -41,6 +41,8 @@ class Request:
         protocol: Measuring protocol; None = the recipe's.
         attributes: Protected attributes to measure; empty = each data set's primary one.
         metrics: Metrics to measure; empty = all that are registered.
+        secondary: Data sets whose images are predicted too, so that `embedding` can be measured for their
+            attributes (`laofiw:ancestry`).
     """
 
     methods: Sequence[str]
@@ -54,6 +56,7 @@ class Request:
     protocol: str | None = None
     attributes: Sequence[str] = ()
     metrics: Sequence[str] = ()
+    secondary: Sequence[str] = ()
 
 
 def make_plan(
@@ -183,17 +186,21 @@ class _Planner:
         recipe = recipe.model_copy(update=side)
         attributes = tuple(request.attributes) or (dataset.primary_attribute,)
         used = [p.options["attribute"] for p in resolved.parts if p.options.get("attribute")]
-        for name in (*attributes, *used):
-            data.derive(name)
-            attribute(data.tables["train"], name)  # raises for an unknown one
+        for name in used:
+            self._check_attribute(name, data, {})
         metrics = tuple(request.metrics) or self.unasked
         text = canonical(component.name, options)
         pipeline = resolved.build()
-        secondary = {name: found for name in pipeline.data if (found := self._open(name, recipe.limit)) is not None}
-        if len(secondary) < len(pipeline.data):
+        wanted = dict.fromkeys((*pipeline.data, *request.secondary))
+        secondary = {name: found for name in wanted if (found := self._open(name, recipe.limit)) is not None}
+        if len(secondary) < len(wanted):
             return []  # the problem is noted
+        for name in attributes:
+            self._check_attribute(name, data, {n: secondary[n] for n in request.secondary})
         reason = self._impossible(resolved, text, cls, component.name, options, data, secondary, recipe)
-        sources = tuple(s for s in (data.source, source_of(cls, offer), *(d.source for d in secondary.values())) if s)
+        sources = tuple(
+            s for s in (data.source, source_of(cls, offer), *(secondary[name].source for name in pipeline.data)) if s
+        )
         edited = FACE in (*pipeline.regions, *pipeline.masks)
         boxes = data.faces.identity if edited and data.faces is not None else ""
         return [
@@ -201,13 +208,22 @@ class _Planner:
                 RunSpec(
                     resolved, data.text, data.fingerprint, text, weights.label, weights.digest, recipe, seed,
                     request.precision, self.device, sources, boxes,
-                    {name: found.fingerprint for name, found in secondary.items()},
+                    {name: found.fingerprint for name, found in secondary.items()}, tuple(request.secondary),
                 ),
                 data, backbone.strip(), component.name, options, weights, attributes, metrics,
                 request.protocol or recipe.protocol, request.overrides, reason, secondary,
             )
             for seed in request.seeds
         ]  # fmt: skip
+
+    @staticmethod
+    def _check_attribute(name: str, data: Data, beside: Mapping[str, Data]) -> None:
+        """Derive an intersection where it is used; an unknown attribute raises."""
+        for other, found in beside.items():
+            if name.startswith(f"{other}:"):
+                data, name = found, name.removeprefix(f"{other}:")
+        data.derive(name)
+        attribute(data.tables["train"], name)
 
     def _weights(self, cls: type[Backbone], name: str, wanted: str, recipe: Recipe) -> ResolvedWeights:
         try:

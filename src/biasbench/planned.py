@@ -130,7 +130,7 @@ class Cell:
         protocol: Measuring protocol.
         overrides: Recipe fields that differ from the profile's.
         reason: Why it cannot run, or None.
-        secondary: Data sets beside its own, by the name that its method gives them.
+        secondary: Data sets beside its own, by the name that its method or the user gives them.
     """
 
     spec: RunSpec

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from biasbench.data import SPLITS
 from biasbench.environment import environment
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
 from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
@@ -20,7 +19,7 @@ from biasbench.inputs import Inputs
 from biasbench.job import CellJob, DataInput, FacesJob, ImagesJob, Job, MeasureJob, WeightsInput
 from biasbench.planned import Cell
 from biasbench.store import Store
-from biasbench.truth import write_truth
+from biasbench.truth import beside, write_truth
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -334,6 +333,7 @@ class Runner:
             precision=spec.precision,
             predict=predict,
             secondary=self.inputs.secondary(cell),
+            beside=spec.beside if predict else (),
             cache=self.cache.absolute(),
             results=self.store.root.absolute(),
             plugins=self.plugin_files,
@@ -363,13 +363,19 @@ class Runner:
 
     def _commit_run(self, cell: Cell, folder: Path, seconds: float) -> None:
         dataset = cell.data.dataset
-        write_truth(folder, {s: cell.data.tables[s] for s in SPLITS})
+        write_truth(folder, cell.data.tables)
+        for number, name in enumerate(cell.spec.beside):
+            write_truth(beside(folder, number), cell.secondary[name].tables)
         manifest = {
             "key": cell.key,
             "spec": cell.spec.describe() | {"dataset": cell.data.typed, "backbone": cell.typed_backbone},
             "task": dataset.task,
             "label_names": list(dataset.label_names),
             "groups": {n: list(g) for n, g in cell.data.groups.items()},
+            "beside": [
+                {"dataset": name, "groups": {n: list(g) for n, g in cell.secondary[name].groups.items()}}
+                for name in cell.spec.beside
+            ],
             "attribute": cell.attributes[0],
             "flags": cell.flags,
             "environment": environment(),

@@ -157,7 +157,8 @@ class RunSpec:
         device: `cpu`, `cuda` or `mps`; never the number of a device.
         plugin_sources: Identities of third parties' data set and backbone code.
         boxes: Identity of the face boxes that the method edits, if they are not the data set's own.
-        secondary: Content of the secondary data sets, by the name that a method gives them.
+        secondary: Content of the secondary data sets, by the name that a method or the user gives them.
+        beside: Those of them that are predicted too.
     """
 
     method: MethodSpec
@@ -173,6 +174,7 @@ class RunSpec:
     plugin_sources: tuple[str, ...] = field(default=())
     boxes: str = ""
     secondary: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def training_payload(self, method: MethodSpec | None = None) -> dict[str, Any]:
         """What the training's key hashes."""
@@ -210,6 +212,7 @@ class RunSpec:
             "views": self.recipe.views,
             "embeddings": self.recipe.embeddings,
             "sources": self.method.sources,
+            **({"beside": {name: self.secondary[name] for name in self.beside}} if self.beside else {}),
             **self._boxes,
         }
 

@@ -9,12 +9,17 @@ from typing import Any
 import pandas as pd
 
 from biasbench import io
-from biasbench.data import SPLITS, Predictions, attribute, attributes_of, targets
+from biasbench.data import SPLITS, Predictions, Split, attribute, attributes_of, targets
 from biasbench.errors import IntegrityError, printable
 from biasbench.predict import read_outputs
 
 
-def write_truth(run: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+def beside(run: Path, number: int) -> Path:
+    """Folder of what a run says of another data set, the how manieth of those that were asked for."""
+    return run / "secondary" / str(number)
+
+
+def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
     """Write labels and attributes of the rows that were predicted, beside the predictions.
 
     Rows are found by id; the order a child claims is never trusted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from biasbench import UsageError
+from biasbench import DataError, UsageError
 from biasbench.config import Settings
 from biasbench.plan import Request, make_plan
 from biasbench.plugins import load_plugins
@@ -160,3 +161,38 @@ def test_the_head_learns_ten_times_faster_and_by_sgd(tmp_path):
         moves[times] = [(after[k] - before[k]).abs().sum().item() for k in ("head.linear.weight", name)]
     assert moves[10.0][0] == pytest.approx(10 * moves[1.0][0], rel=1e-2)
     assert moves[10.0][1] == pytest.approx(moves[1.0][1], rel=1e-2)
+
+
+# ------------------------------------------------------------------ secondary data, predicted too
+def test_what_the_embedding_tells_of_another_data_set(tmp_path):
+    """The plain model and the one that unlearns are both read on the secondary data set's own splits."""
+    bench = Bench(tmp_path)
+    request = Request(
+        ["original", f"jlu(data=('posed',), {FEW})"], ["plain"], backbones=["tiny"], profile="smoke",
+        overrides={"crop": 32, "short_side": 32, "embeddings": True}, secondary=["posed"],
+        attributes=["gender", "posed:tilt"], metrics=["accuracy", "embedding"],
+    )  # fmt: skip
+    cells = make_plan([request], load_plugins(FILES), bench.settings)
+    assert Runner(cells, bench.store, bench.settings.cache, plugin_files=FILES).run() == Summary(ok=2)
+    for cell in cells:
+        records = {(r["metric"], r["attribute"]): r for r in bench.store.metrics(cell.key)}
+        assert records["embedding", "posed:tilt"]["values"]["embedding"]["mean"] is not None
+        assert records["accuracy", "gender"]["values"]["f1"]["mean"] is not None
+        assert records["accuracy", "posed:tilt"]["values"]["f1"]["mean"] is None  # of a task that it does not have
+        folder = bench.store.run(cell.key) / "secondary" / "0" / "predictions"
+        assert {s: len(np.load(folder / s / "labels.npy")) for s in ("train", "val", "test")} == {
+            "train": 30, "val": 6, "test": 6,
+        }  # fmt: skip
+        (kept,) = (folder / "train").glob("embedding-*.npy")
+        assert np.load(kept).shape == (30, 64)
+        assert bench.store.verify(bench.store.run(cell.key))["beside"][0]["dataset"] == "posed"
+    (alone,) = bench.plan("original", embeddings=True, select="best")
+    assert alone.training_key == cells[0].training_key  # the training does not know of it
+    assert alone.key != cells[0].key
+
+
+def test_attributes_of_secondary_data_are_checked_in_the_plan(tmp_path):
+    request = Request(["original"], ["plain"], backbones=["tiny"], profile="smoke", secondary=["posed"])
+    for name, problem in (("posed:age", "age"), ("pozed:tilt", "pozed:tilt")):
+        with pytest.raises(DataError, match=f"no protected attribute '{problem}'"):
+            make_plan([replace(request, attributes=[name])], load_plugins(FILES), Settings((), tmp_path, tmp_path))

@@ -51,6 +51,15 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cells at a time.  [default: by cores, at most 4]"
 )
 @click.option("--protocol", metavar="NAME", help="Measuring protocol.  [default: the profile's]")
+@click.option(
+    "--attribute", "-a", "attributes", multiple=True, metavar="NAME",
+    help="Protected attribute to measure; a*b for an intersection. Repeatable.  [default: the data set's primary one]",
+)  # fmt: skip
+@click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Measure these only. Repeatable.")
+@click.option(
+    "--secondary", multiple=True, metavar="DATASET",
+    help="Also predict this data set's images, to measure what the embedding tells of its attributes. Repeatable.",
+)  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write event files beside each training's log.")
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress; results and errors only.")

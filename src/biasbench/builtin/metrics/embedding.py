@@ -39,6 +39,7 @@ class Embedding(Metric):
     protocols = LEAKAGE_PROTOCOLS
     source = "Alvi et al. 2018, section 6.3"
     on_request = True
+    secondary = True
 
     def measure(
         self,
