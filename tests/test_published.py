@@ -22,6 +22,7 @@ FILES = sorted((ROOT / "benchmarks").glob("wang2019-table*.toml"))
 TABLES = {file.stem: load_benchmark(file) for file in FILES}
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
 ORDER = ("train_men", "train_women", "lambda_d", "lambda_m", "lambda_d_f1", "delta", "map", "f1")  # as printed
+ACCURACY = Column("accuracy", "acc.", "higher")
 F1, DELTA = Column("f1", "F1", "higher"), Column("delta", "Δ", "lower")
 COLUMNS = (F1, Column("map", "mAP", "higher"), Column("lambda_m", "λ_M", "lower"), DELTA)
 KEYS = [c.key for c in COLUMNS]
@@ -254,3 +255,57 @@ def test_a_published_figure_must_be_one(tmp_path, bad):
     file.write_text(f'name = "m"\ndatasets = ["coco"]\n[[rows]]\nmethod = "original"\npublished = {{ f1 = {bad} }}\n')
     with pytest.raises(UsageError, match="published"):
         load_benchmark(file)
+
+
+# -- Alvi et al. 2018 ------------------------------------------------------------------------
+ALVI = PAPER.parent / "alvi2018-turning-a-blind-eye.txt"
+PRIMARY = {"age": "Age", "ancestry": "Ancestral Origin", "gender": "Gender", "pose": "Pose"}
+
+
+@pytest.mark.parametrize("task", PRIMARY)
+def test_every_figure_of_table_1_is_printed(task):
+    if not ALVI.exists():
+        pytest.skip("the text of the paper is not here")
+    lines = ALVI.read_text().split("Primary\tSpurious")[1].splitlines()[1:]
+    start = next(i for i, line in enumerate(lines) if line.split("\t")[0] == PRIMARY[task])
+    primary = lines[start].split("\t")
+    spurious = {line.split("\t")[1]: line.split("\t")[2:4] for line in lines[start + 1 : start + 4]}
+    plain, blind = load_benchmark(ROOT / "benchmarks" / f"alvi2018-table1-{task}.toml").rows
+    (key,) = plain.published
+    assert [100 * float(x) for x in primary[2:4]] == pytest.approx(
+        [plain.published[key].mean, blind.published[key].mean]
+    )
+    named = {PRIMARY[name.split(":")[-1]]: name for name in plain.by_attribute}
+    assert set(named) == set(spurious)
+    for name, printed in spurious.items():
+        figures = [row.by_attribute[named[name]]["embedding"].mean for row in (plain, blind)]
+        assert figures == pytest.approx([100 * float(x) for x in printed])
+
+
+def test_the_row_of_another_bias_is_not_compared():
+    """Options that a table sets must be set: EB1's figures are not EB2's."""
+    found = {}
+    for bias in ("eb1", "eb2"):
+        values = {"accuracy": {"mean": 80.0, "std": None, "n": 1}}
+        one = record("original", 0, 0.0, 0.0, dataset=f"imdb(task='gender', bias='{bias}', min_score=2.0)")
+        rows = aggregate([{**one, "attribute": "age", "values": values}], [ACCURACY])
+        lines = compare(rows, find_tables("published"), ["accuracy"], lambda _: {}).lines
+        found[bias] = [line.published.mean for line in lines]
+    assert found == {"eb1": [70], "eb2": [62]}
+
+
+def test_figures_by_attribute_stand_beside_their_own():
+    values = {"embedding": {"mean": 80.0, "std": None, "n": 1}, "within_one": {"mean": 77.0, "std": None, "n": 1}}
+    columns = [Column("embedding", "emb.", "lower"), Column("within_one", "acc.", "higher")]
+    found = {}
+    for name in ("laofiw:ancestry", "gender", "aflw:pose"):
+        one = record("original", 0, 0.0, 0.0, dataset="imdb(task='age')")
+        row = aggregate([{**one, "attribute": name, "values": values}], columns)
+        table = [load_benchmark(ROOT / "benchmarks" / "alvi2018-table1-age.toml")]
+        lines = compare(row, table, [c.key for c in columns], lambda _: {}).lines
+        found[name] = {line.column: line.published.mean for line in lines}
+    assert found == {
+        "laofiw:ancestry": {"embedding": 83, "within_one": 79},
+        "gender": {"embedding": 99},
+        "aflw:pose": {"embedding": 66},
+    }

@@ -56,19 +56,24 @@ def _figure(value: Any) -> Any:
     return {"mean": value} if isinstance(value, (int, float)) else value
 
 
+Given = Annotated[PublishedFigure, BeforeValidator(_figure)]
+
+
 class BenchmarkRow(BaseModel):
     """One row.
 
     Attributes:
         method: Method string.
         published: Published figures, by key of the column they are to be read beside.
+        by_attribute: The same for figures that are given for a protected attribute, by its name.
         note: Where the paper, its code and its arithmetic disagree, or are silent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     method: Text
-    published: dict[str, Annotated[PublishedFigure, BeforeValidator(_figure)]] = Field(default_factory=dict)
+    published: dict[str, Given] = Field(default_factory=dict)
+    by_attribute: dict[str, dict[str, Given]] = Field(default_factory=dict)
     note: str = ""
 
 

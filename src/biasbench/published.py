@@ -90,8 +90,8 @@ def find_tables(what: str) -> list[Benchmark]:
     """
     if what != SHIPPED:
         return [load_benchmark(Path(what))]
-    if files := [file for name, file in shipped().items() if name.startswith("wang2019-table")]:
-        return [load_benchmark(file) for file in files]
+    if tables := [table for file in shipped().values() if (table := load_benchmark(file)).paper is not None]:
+        return tables
     raise DataError("this installation holds no published tables", fix="Give a benchmark file: --against FILE")
 
 
@@ -114,7 +114,7 @@ def compare(rows: Sequence[Row], tables: Sequence[Benchmark], columns: Sequence[
     foreign: dict[str, None] = {}
     for row in (r for r in rows if r.figures):
         found = [(table, entry) for table in tables for entry in _entries(row, table)]
-        if not any(entry.published for _, entry in found):
+        if not any(_given(row, table, entry) for table, entry in found):
             unmatched.append(row)
             continue
         lines += _lines(row, found, columns)
@@ -124,7 +124,7 @@ def compare(rows: Sequence[Row], tables: Sequence[Benchmark], columns: Sequence[
         name = f"{row.method} on {row.dataset}"
         remarks[name] = tuple(dict.fromkeys((*remarks.get(name, ()), *said)))
         notes |= {f"{source(t)}: {t.paper.note.rstrip('.')}": None for t, _ in found if t.paper and t.paper.note}
-        foreign |= {key: None for _, entry in found for key in entry.published if key not in columns}
+        foreign |= {key: None for t, entry in found for key in _given(row, t, entry) if key not in columns}
     return Comparison(tuple(lines), remarks, tuple(notes), tuple(unmatched), tuple(foreign))
 
 
@@ -138,8 +138,20 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _entries(row: Row, table: Benchmark) -> Iterator[BenchmarkRow]:
-    if _names(row.dataset) in {_names(dataset) for dataset in table.datasets}:
+    if any(_same_data(row.dataset, dataset) for dataset in table.datasets):
         yield from (entry for entry in table.rows if _names(entry.method) == _names(row.method))
+
+
+def _same_data(own: str, theirs: str) -> bool:
+    """Whether a row's data set is a table's: of that name, with every option that the table sets."""
+    (mine,), (wanted,) = parse(own), parse(theirs)
+    return mine.name == wanted.name and all(mine.kwargs.get(k) == v for k, v in wanted.kwargs.items())
+
+
+def _given(row: Row, table: Benchmark, entry: BenchmarkRow) -> dict[str, PublishedFigure]:
+    """What a table prints for a row: what does not depend on the attribute once, beside the first."""
+    first = not table.attributes or row.attribute == table.attributes[0]
+    return (dict(entry.published) if first else {}) | entry.by_attribute.get(row.attribute, {})
 
 
 def _lines(row: Row, found: Sequence[tuple[Benchmark, BenchmarkRow]], columns: Sequence[str]) -> list[Compared]:
@@ -147,7 +159,7 @@ def _lines(row: Row, found: Sequence[tuple[Benchmark, BenchmarkRow]], columns: S
     lines: dict[tuple[str, float], Compared] = {}
     for table, entry in found:
         rounds = table.paper.rounds if table.paper else None
-        for key, figure in entry.published.items():
+        for key, figure in _given(row, table, entry).items():
             if key not in columns:
                 continue
             known = lines.get((key, figure.mean))

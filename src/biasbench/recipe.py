@@ -111,7 +111,7 @@ def profiles() -> tuple[str, ...]:
 
     Example:
         >>> profiles()
-        ('paper', 'short', 'smoke')
+        ('alvi2018', 'paper', 'short', 'smoke')
     """
     folder = resources.files("biasbench") / "recipes"
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))

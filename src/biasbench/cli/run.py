@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from biasbench.planned import Cell
     from biasbench.plugins import Plugins
 
-PROFILES = ("paper", "short", "smoke")
+PROFILES = ("alvi2018", "paper", "short", "smoke")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
