@@ -19,6 +19,8 @@ def biasbench_datasets() -> list[Entry]:
         Entry("wiki", f"{_HERE}.datasets.wiki:Wiki", "faces from Wikipedia with age and gender"),
         Entry("laofiw", f"{_HERE}.datasets.laofiw:Laofiw", "faces with ancestral origin (Alvi et al. 2018)"),
         Entry("fairface", f"{_HERE}.datasets.fairface:Fairface", "faces with age group, gender and ancestry"),
+        Entry("aflw", f"{_HERE}.datasets.aflw:Aflw", "AFLW and AFLW2000-3D: head pose in five bins"),
+        Entry("faces", f"{_HERE}.datasets.faces:Faces", "drawn faces with planted, known correlations"),
         Entry("utkface", f"{_HERE}.datasets.utkface:Utkface", "faces with age, gender and ancestry in file names"),
         Entry("scenes", f"{_HERE}.datasets.scenes:Scenes", "generated scenes with planted, known bias"),
     ]

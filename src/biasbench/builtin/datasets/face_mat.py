@@ -43,7 +43,7 @@ def read_struct(path: Path, name: str) -> Struct:
         DataError: When the file is missing, cut, damaged, of another format, or has no such struct.
     """
     content = read_file(path)
-    _walk(content, path)
+    check_whole(content, path)
     from scipy.io import loadmat, whosmat  # slow to import, and only needed when an index is built
 
     try:
@@ -68,7 +68,7 @@ def _unreadable(path: Path, why: str, fix: str = _AGAIN) -> DataError:
     return DataError(f"cannot be read as a Matlab file: {why}", where=printable(path), fix=fix)
 
 
-def _walk(content: bytes, path: Path) -> None:
+def check_whole(content: bytes, path: Path) -> None:
     """Refuse what is no whole Matlab 5 file, or unfolds into more than `MAX_BYTES`."""
     if _HDF5 in (content[:8], content[512:520]):
         raise _unreadable(path, "it is of version 7.3 (HDF5)", "Save it with -v7, or use the file of the release")
