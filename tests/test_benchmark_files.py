@@ -23,8 +23,14 @@ SCENES = "scenes(train=24, val=12, test=12, size=32)"
 
 @pytest.fixture
 def settings(coco_folder: Callable[..., Path], tmp_path: Path) -> Settings:
-    """A data root with `coco` and `imsitu` as they are released, a few pictures each."""
-    imsitu = run_path(str(ROOT / "tests" / "helpers" / "imsitu_files.py"))["small_imsitu"]()
+    """A data root with the data sets as they are released, a few pictures each."""
+    files = {
+        name: run_path(str(ROOT / "tests" / "helpers" / f"{name}_files.py")) for name in ("imsitu", "face", "aflw")
+    }
+    imsitu = files["imsitu"]["small_imsitu"]()
+    files["face"]["small_imdb"]().write(tmp_path / "imdb")
+    files["face"]["write_laofiw"](tmp_path / "laofiw")
+    files["aflw"]["small_aflw"]().write(tmp_path / "aflw")
     coco_folder()
     imsitu.write(tmp_path / "imsitu" / "SWiG_jsons")
     return Settings((tmp_path,), tmp_path / "results", tmp_path / "cache")

@@ -130,8 +130,8 @@ def write_utkface(root: Path, count: int = 80, folder: str = "UTKFace") -> list[
 FAIRFACE = "file,age,gender,race,service_test\n"
 
 
-def write_fairface(root: Path, train: int = 60, val: int = 20) -> None:
-    """Both label files, without images."""
+def write_fairface(root: Path, train: int = 60, val: int = 20, images: bool = False) -> None:
+    """Both label files."""
     ages = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
     races = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
     root.mkdir(parents=True, exist_ok=True)
@@ -141,6 +141,8 @@ def write_fairface(root: Path, train: int = 60, val: int = 20) -> None:
             for k in range(rows)
         ]
         (root / f"fairface_label_{split}.csv").write_text(FAIRFACE + "".join(lines))
+        if images:
+            draw(root, [line.partition(",")[0] for line in lines])
 
 
 LAOFIW = {"black": 1, "chinese": 2, "indian": 3, "white": 0}
