@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biasbench.data import Batch, IntArray
 from biasbench.errors import CellError
@@ -20,6 +20,9 @@ from biasbench.streams import Stream
 
 if TYPE_CHECKING:
     from biasbench.engine import Trainer
+
+
+_DROPOUT = nn.modules.dropout._DropoutNd  # noqa: SLF001
 
 
 class Steps:
@@ -50,6 +53,8 @@ class Steps:
         if self.stage.norm == "eval":
             model.backbone.eval()
             model.backbone.training = True  # interventions read it; the layers below hold still
+            for layer in self._dropouts():
+                layer.train()
         view = self.t.view(number, epoch)
         if epoch == 0:
             for phase in self.turns:
@@ -62,6 +67,12 @@ class Steps:
             _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
         means = {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
         return means | {name: float(np.mean(v)) for name, v in taken.items()}
+
+    def _dropouts(self) -> Iterator[nn.Module]:
+        """Dropout in the segments that learn: what is frozen may be cached, and says the same each time."""
+        for segment in self.t.model.backbone.segments.values():
+            if any(id(p) in self.task for p in segment.parameters()):
+                yield from (part for part in segment.modules() if isinstance(part, _DROPOUT))
 
     def turn(self, phase: Phase, view: View, most: int, sums: dict[str, list[float]]) -> int:
         """Steps of a phase, until its gradient is short enough; returns how many."""

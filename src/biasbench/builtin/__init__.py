@@ -29,7 +29,13 @@ def biasbench_datasets() -> list[Entry]:
 @hookimpl
 def biasbench_backbones() -> list[Entry]:
     """Our backbones."""
-    return [Entry("timm", f"{_HERE}.backbones.timm:TimmBackbone", "any timm model, by its timm name", any_name=True)]
+    return [
+        Entry("timm", f"{_HERE}.backbones.timm:TimmBackbone", "any timm model, by its timm name", any_name=True),
+        Entry(
+            "vgg-m", f"{_HERE}.backbones.vgg_m:VggMBackbone",
+            "VGG-M (Chatfield et al. 2014); weights from a MatConvNet or PyTorch file",
+        ),
+    ]  # fmt: skip
 
 
 @hookimpl

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from biasbench import Backbone, ResolvedWeights, UsageError
 from biasbench.builtin.backbones import hub, networks
 from biasbench.builtin.backbones.cuts import cut
+from biasbench.builtin.backbones.fully import check_options, fully_connected
 from biasbench.builtin.backbones.hooked import HookedNetwork, Visit, probe
+from biasbench.builtin.backbones.vgg_m_network import MODELS as VGG_M
 
 
 class Normalise(nn.Module):
@@ -58,21 +60,32 @@ class TimmBackbone(Backbone):
     for every other model; `hub` is timm's for all; `random`, `package:efficientnet-lite0`
     or the path of a file.
 
+    With `fc` the network's pooled features are no longer the embedding but the tap `pool5`, and fully connected layers
+    follow, which start from random numbers, the same for every seed: `fc6`, and `embedding`. A stage with
+    `train = "fc6"` then trains these and the head, as Alvi et al. 2018 do, and what is cached of the frozen network is
+    one vector an image instead of a map. A model that is not cut keeps no other tap, but can then be resumed at these.
+
     Args:
         model: timm's name, such as `resnet50` or `resnet50.a1_in1k`.
         weights: Supplied by the harness.
+        fc: Units of one or two fully connected layers with ReLU; none for timm's own embedding.
+        dropout: Share of their outputs that is dropped where they are trained.
 
     Example:
         >>> backbone = TimmBackbone.outline("resnet18")
         >>> backbone.taps, backbone.channels["conv5"], backbone.strides["conv5"]
         (('image', 'conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'embedding'), 512, 32)
+        >>> backbone = TimmBackbone.outline("resnet18", {"fc": (256, 128)})
+        >>> backbone.taps[5:], backbone.shape_at("pool5", 224), backbone.channels["embedding"]
+        (('conv5', 'pool5', 'fc6', 'embedding'), (512,), 128)
     """
 
     name = "timm"
 
-    def __init__(self, model: str, weights: ResolvedWeights) -> None:
+    def __init__(self, model: str, weights: ResolvedWeights, fc: tuple[int, ...] = (), dropout: float = 0.0) -> None:
         super().__init__()
         self.name = model
+        check_options(model, fc, dropout)
         network = networks.make_network(model, weights)
         config = network.pretrained_cfg
         assert isinstance(config, dict)
@@ -87,10 +100,17 @@ class TimmBackbone(Backbone):
             self.channels = {"image": 3, **pieces.channels}
             self.strides = {"image": 1, **pieces.strides}
             self.notes = pieces.notes
+            self._append(fc, dropout)
             return
-        self.resumable = False
-        self.hooked = HookedNetwork(network, normalise)
-        shapes = probe(self.hooked, model, size)
+        hooked = HookedNetwork(network, normalise)
+        shapes = probe(hooked, model, size)
+        if fc:
+            hooked.modules_by_tap = {}
+            self.segments = nn.ModuleDict({"embedding": hooked})
+            self.channels, self.strides = {"image": 3, "embedding": shapes["embedding"][1]}, {"image": 1}
+            self._append(fc, dropout)
+            return
+        self.resumable, self.hooked = False, hooked
         self.segments = nn.ModuleDict({"embedding": self.hooked})
         self.channels = {"image": 3, **{tap: shape[1] for tap, shape in shapes.items()}}
         self.strides = {"image": 1} | {
@@ -98,17 +118,28 @@ class TimmBackbone(Backbone):
         }
         self.notes = {tap: f"output of {module}" for tap, module in self.hooked.modules_by_tap.items()}
 
+    def _append(self, fc: tuple[int, ...], dropout: float) -> None:
+        """Put fully connected layers behind what was the embedding so far."""
+        if not fc:
+            return
+        segments, channels = dict(self.segments.items()), dict(self.channels)
+        segments["pool5"], channels["pool5"] = segments.pop("embedding"), channels.pop("embedding")
+        layers = fully_connected(self.name, channels["pool5"], fc, dropout)
+        self.segments = nn.ModuleDict({**segments, **layers})
+        self.channels = {**channels, **dict(zip(layers, fc, strict=True))}
+        self.notes = {**self.notes, "pool5": "[B, C]: the network's own embedding, before the layers of fc"}
+
     @property
     def taps(self) -> tuple[str, ...]:
         return tuple(self.channels)
 
     @classmethod
     def accepts(cls, name: str) -> bool:
-        return networks.accepts(name)
+        return networks.accepts(name) and name not in VGG_M  # which answers to `vgg-m`, by a class of its own
 
     @classmethod
     def known_names(cls) -> list[str]:
-        return networks.names()
+        return [name for name in networks.names() if name not in VGG_M]
 
     @classmethod
     def resolve_weights(cls, name: str, weights: str = "auto") -> ResolvedWeights:
