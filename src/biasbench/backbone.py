@@ -53,6 +53,7 @@ class Backbone(nn.Module, ABC):
         weights_digest: Hash of the parameters' source, part of a run's key.
         notes: What a tap stands for where the architecture has no such layer.
         suffixes: Of the files of weights that it reads.
+        fresh: Segments that no file of weights fills: they start anew with every seed, and stand last.
     """
 
     supplied: ClassVar[tuple[str, ...]] = ("model", "weights")
@@ -65,6 +66,7 @@ class Backbone(nn.Module, ABC):
     weights_digest: str = "random"
     notes: Mapping[str, str] = {}
     resumable: bool = True
+    fresh: tuple[str, ...] = ()
 
     @classmethod
     def accepts(cls, name: str) -> bool:
@@ -129,6 +131,9 @@ class Backbone(nn.Module, ABC):
         """The backbone without numbers, on torch's meta device: taps, channels, strides and notes for a plan."""
         with torch.device("meta"):
             return cls.create(name, "random", options)
+
+    def start_fresh(self, seed: int) -> None:
+        """Draw the parameters of the `fresh` segments from a stream of the seed's own."""
 
     @property
     def taps(self) -> tuple[str, ...]:

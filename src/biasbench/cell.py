@@ -106,6 +106,7 @@ class Cell:
         cls = self.plugins.backbones.find(job.backbone).load()
         weights = ResolvedWeights(**job.weights.model_dump())
         backbone: Backbone = cls.create(job.backbone, weights, job.backbone_options)
+        backbone.start_fresh(job.seed)
         self.device.module(backbone)
         method = self._method(job.training_method).build()
         self.rows = self._resampled(method)
@@ -134,7 +135,7 @@ class Cell:
         self.secondary = {}
         for name, tables in self.others.items():
             data = self.job.secondary[name]
-            parts = self._feature_parts(pixels) | {"pixels": data.identity, "views": self.job.fingerprint}
+            parts = self._feature_parts(pixels) | {"pixels": data.identity}
             self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task)
 
     def _add_prediction_methods(self) -> None:
@@ -162,7 +163,12 @@ class Cell:
         return rows
 
     def _bank(self, parts: dict[str, Any]) -> FeatureBank | None:
-        return FeatureBank(self.job.cache / "features", parts) if self.recipe.cache else None
+        if not self.recipe.cache:
+            return None
+        backbone = self.model.backbone
+        first = backbone.fresh[0] if backbone.fresh else "embedding"
+        fresh = (first, *backbone.after(first)) if backbone.fresh else ()
+        return FeatureBank(self.job.cache / "features", parts, {tap: {"seed": self.job.seed} for tap in fresh})
 
     def _loader(self, data: DataInput, tables: Mapping[str, pd.DataFrame]) -> Loader:
         method, recipe = self.model.method, self.recipe

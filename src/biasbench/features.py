@@ -8,7 +8,7 @@ process before use.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,18 @@ class FeatureBank:
     Args:
         folder: Cache folder; shared by all cells.
         parts: Everything that decides the numbers: data, weights, crop, edits, precision.
+        more: By tap, what decides the numbers there besides.
     """
 
-    def __init__(self, folder: Path, parts: dict[str, Any]) -> None:
-        self.folder, self.parts = folder, parts
+    def __init__(
+        self, folder: Path, parts: dict[str, Any], more: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.folder, self.parts, self.more = folder, parts, more or {}
         self._open: dict[str, NDArray[np.float32]] = {}
 
     def path(self, tap: str, split: str, view: View) -> Path:
         """Folder of one array."""
-        return self.folder / bank_key(self.parts, tap, split, view)
+        return self.folder / bank_key({**self.parts, **self.more.get(tap, {})}, tap, split, view)
 
     def has(self, tap: str, split: str, view: View) -> bool:
         """Whether the array is there (not whether its bytes are good)."""

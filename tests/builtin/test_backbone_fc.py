@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biasbench import UsageError
+from biasbench import UsageError, io
 from biasbench.backbone import Backbone
 from biasbench.builtin.backbones.timm import TimmBackbone
 from biasbench.cell import Cell
@@ -22,6 +22,7 @@ from biasbench.plan import Request, make_plan
 from biasbench.planned import FIELD_TAPS
 from biasbench.plugins import load_plugins
 from biasbench.recipe import Stage
+from biasbench.runner import Runner, Summary
 from biasbench.source import CENTRE
 from biasbench.store import Store
 from biasbench.testing._subject import Subject
@@ -205,3 +206,35 @@ def test_cached_and_live_features_train_the_same(tmp_path: Path) -> None:
     assert (cached.manifest["starts"], live.manifest["starts"]) == (["pool5"], ["image"])
     for name, value in cached.model.state_dict().items():
         assert torch.allclose(value.float(), live.model.state_dict()[name].float(), rtol=1e-3, atol=1e-4), name
+
+
+# -- seeds -------------------------------------------------------------------------------------
+def test_the_layers_start_anew_with_every_seed_and_the_network_does_not() -> None:
+    one, same, other = (TimmBackbone.create("resnet18", "random", {"fc": (8, 4)}) for _ in range(3))
+    for backbone, seed in ((one, 0), (same, 0), (other, 1)):
+        backbone.start_fresh(seed)
+    for name, value in one.state_dict().items():
+        fresh = name.startswith(("segments.fc6", "segments.embedding"))
+        assert value.equal(same.state_dict()[name])
+        assert value.equal(other.state_dict()[name]) != fresh, name
+    wide = TimmBackbone.create("resnet18", "random", {"fc": (400,)})
+    wide.start_fresh(0)
+    assert wide.segments["embedding"].linear.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.05)
+    plain = TimmBackbone.create("resnet18", "random")
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    plain.start_fresh(3)
+    assert all(value.equal(before[name]) for name, value in plain.state_dict().items())
+
+
+def test_what_stands_behind_the_fresh_layers_is_cached_by_seed(tmp_path: Path) -> None:
+    """Two seeds share the network's features, and each has its own embedding."""
+    settings = Settings((), tmp_path / "results", tmp_path / "cache")
+    request = Request(
+        ["original"], ["plain"], backbones=["resnet18(fc=(8, 4))"], seeds=[0, 1], profile="smoke", weights="random",
+        metrics=["accuracy"], overrides={"crop": 32, "short_side": 32, "stages.1.train": "fc6"},
+    )  # fmt: skip
+    cells = make_plan([request], load_plugins((TROUBLE,)), settings)
+    store = Store(settings.results, create=True)
+    assert Runner(cells, store, settings.cache, plugin_files=(str(TROUBLE),)).run() == Summary(ok=2)
+    taps = [io.read_json(p)["tap"] for p in (settings.cache / "features").glob("*/meta.json")]
+    assert taps.count("embedding") == 2 * taps.count("pool5") > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -47,11 +47,25 @@ def fully_connected(model: str, width: int, fc: Sequence[int], dropout: float = 
         {'fc6': torch.Size([64, 512]), 'embedding': torch.Size([32, 64])}
     """
     segments = {}
-    with seeded("weights", model, "fc"):
-        for tap, units in zip(("fc6", "embedding")[-len(fc) :], fc, strict=True):
-            linear = nn.Linear(width, units)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-            nn.init.zeros_(linear.bias)
-            segments[tap] = chain(linear=linear, relu=nn.ReLU(), dropout=nn.Dropout(dropout))
-            width = units
+    for tap, units in zip(("fc6", "embedding")[-len(fc) :], fc, strict=True):
+        segments[tap] = chain(linear=nn.Linear(width, units), relu=nn.ReLU(), dropout=nn.Dropout(dropout))
+        width = units
+    initialise(segments.values(), "weights", model, "fc")
     return segments
+
+
+def initialise(layers: Iterable[nn.Module], *stream: str) -> None:
+    """Draw the weights of linear layers from a named stream (He et al. 2015); biases are 0.
+
+    Example:
+        >>> one, other = nn.Linear(4, 3), nn.Linear(4, 3)
+        >>> initialise([one], "doc"), initialise([other], "doc")
+        (None, None)
+        >>> bool((one.weight == other.weight).all())
+        True
+    """
+    with seeded(*stream):
+        for module in (part for layer in layers for part in layer.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)

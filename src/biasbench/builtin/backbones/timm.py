@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from biasbench import Backbone, ResolvedWeights, UsageError
 from biasbench.builtin.backbones import hub, networks
 from biasbench.builtin.backbones.cuts import cut
-from biasbench.builtin.backbones.fully import check_options, fully_connected
+from biasbench.builtin.backbones.fully import check_options, fully_connected, initialise
 from biasbench.builtin.backbones.hooked import HookedNetwork, Visit, probe
 from biasbench.builtin.backbones.vgg_m_network import MODELS as VGG_M
 
@@ -127,7 +127,11 @@ class TimmBackbone(Backbone):
         layers = fully_connected(self.name, channels["pool5"], fc, dropout)
         self.segments = nn.ModuleDict({**segments, **layers})
         self.channels = {**channels, **dict(zip(layers, fc, strict=True))}
+        self.fresh = tuple(layers)
         self.notes = {**self.notes, "pool5": "[B, C]: the network's own embedding, before the layers of fc"}
+
+    def start_fresh(self, seed: int) -> None:
+        initialise((self.segments[name] for name in self.fresh), "weights", self.name, "fc", str(seed))
 
     @property
     def taps(self) -> tuple[str, ...]:
