@@ -1,4 +1,4 @@
-"""`biasbench plot`: the figures of Wang et al. 2019 from a folder of results."""
+"""`biasbench plot`: the figures of Wang et al. 2019; those of Alvi et al. 2018 are in `plot_faces`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from biasbench.cli.lazy import LazyGroup
 from biasbench.cli.options import HELP, data_root_option, json_option, plugin_option, results_option
 
 if TYPE_CHECKING:
@@ -31,16 +32,22 @@ def output_option(name: str) -> Callable[[F], F]:
 dataset_option = click.option("--dataset", "-d", metavar="DATASET", help="Only results on this data set, as typed.")
 
 
-@click.group("plot", context_settings=HELP)
-def plot_command() -> None:
-    """Draw results: trade-offs, labels, images.
+FACES = ("histogram", "embedding", "distribution", "training")
+COMMANDS = {name: f"{__name__}:{name}_command" for name in ("frontier", "labels", "grid")}
+COMMANDS |= {name: f"biasbench.cli.plot_faces:{name}_command" for name in FACES}
 
-    The same results give the same bytes. Needs the package matplotlib. The curve of dataset
-    leakage (Figure 4) is drawn by 'biasbench leakage --plot'.
+
+@click.group("plot", cls=LazyGroup, lazy=COMMANDS, context_settings=HELP)
+def plot_command() -> None:
+    """Draw results and labels: trade-offs, images, groups, embeddings, training.
+
+    The same results give the same bytes. Needs the package matplotlib. Numbers of figures without a
+    paper are those of Wang et al. 2019; their curve of dataset leakage (Figure 4) is drawn by
+    'biasbench leakage --plot'.
     """
 
 
-@plot_command.command("frontier")
+@click.command("frontier")
 @results_option
 @dataset_option
 @output_option("frontier")
@@ -107,7 +114,7 @@ def point_json(point: Point) -> dict[str, Any]:
     return found
 
 
-@plot_command.command("labels")
+@click.command("labels")
 @results_option
 @dataset_option
 @click.option("--method", "-m", metavar="METHOD", required=True, help="As it was typed in the run.")
@@ -182,7 +189,7 @@ def changes_json(changes: Changes) -> dict[str, Any]:
     return {"pairs": changes.seeds, "median_change": changes.shift, "labels": labels}
 
 
-@plot_command.command("grid")
+@click.command("grid")
 @results_option
 @data_root_option
 @dataset_option
