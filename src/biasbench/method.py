@@ -132,7 +132,7 @@ class Method(nn.Module):
         starts_from_init: Training starts from the finished run of the method string without
             this component.
         requires: Features that the data set, a secondary data set or the head must provide:
-            `"masks:person"`, `"pairwise"`.
+            `"masks:person"`, `"attribute:age"`, `"laofiw/attribute:ancestry"`, `"pairwise"`.
         regions: Regions handed to `edit`.
         masks: Regions that every `Batch.masks` must carry.
         taps: Activations to keep for `loss` and `phases`.
