@@ -12,8 +12,10 @@ from biasbench.cli.options import HELP
 
 COMMANDS = {
     name: f"biasbench.cli.{name}:{name}_command"
-    for name in ("run", "leaderboard", "measure", "leakage", "audit", "plot", "list", "describe", "doctor", "data")
-}
+    for name in (
+        "run", "leaderboard", "matrix", "measure", "leakage", "audit", "plot", "list", "describe", "doctor", "data",
+    )
+}  # fmt: skip
 
 EXIT_CODES = """\b
 Exit codes:

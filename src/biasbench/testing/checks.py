@@ -21,7 +21,7 @@ from biasbench.testing._subject import Subject, Trained, scratch
 
 BUILT_INS = (
     "original", "alpha-2", "balance", "adv-conv4(warmup=2, width=8)", "blackout-segm", "noise(sigma=0.5)", "crf",
-    "adv-image(channels=2, warmup=1, mask_steps=1, repeat=1)",
+    "adv-image(channels=2, warmup=1, mask_steps=1, repeat=1)", "jlu(warmup=1, steps=1)",
 )  # fmt: skip
 
 
