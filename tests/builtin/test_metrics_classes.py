@@ -86,9 +86,9 @@ def test_a_planted_embedding_is_read_at_its_bayes_value(tells):
     )  # fmt: skip
     x, a = made["test"]
     bayes = 100 * accuracy_score(a, (x[:, 0] > 0.5).astype(int))
-    assert found["embedding"].mean == pytest.approx(max(bayes, 100 - bayes), abs=2.5)
+    assert found.embedding.mean == pytest.approx(max(bayes, 100 - bayes), abs=2.5)
     if tells == 0.5:  # elsewhere a signal-free attacker falls on either side of a gap that is the attribute
-        assert found["null_train"].mean < 54
+        assert found.null.mean < 54
 
 
 @pytest.mark.torch
@@ -102,6 +102,21 @@ def test_metric_reads_the_kept_embedding():
     assert got["chance"] == 50
     low, high = got["intervals"]["embedding"]
     assert low <= np.mean(got["embedding"]) <= high + 1e-9
+
+
+@pytest.mark.torch
+def test_chance_is_that_of_the_groups_that_are_large_enough():
+    rng = np.random.default_rng(0)
+    codes = {split: np.repeat([0, 1, 2], (n, n, 20)) for split, n in zip(SPLITS, (200, 150, 150), strict=True)}
+    rows = {
+        split: said(a * 0, a * 0, a, {"net": rng.normal(size=(len(a), 3)).astype(np.float32)})
+        for split, a in codes.items()
+    }
+    for groups in (("a", "b", "few"), ()):  # unnamed: an attribute that the run does not know by name
+        got = Embedding().measure(rows, {}, context(groups=groups, protocol="smoke(batch_size=16)"))
+        assert got["chance"] == 50
+        assert got["dropped_groups"]
+        assert np.mean(got["embedding_rescaled"]) == pytest.approx(2 * np.mean(got["embedding"]) - 100)
 
 
 def test_metric_needs_embeddings_and_every_group():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,31 @@ from biasbench.measures.sample import Sample
 from biasbench.metric import Memo
 
 
+@dataclass(frozen=True)
+class EmbeddingLeakage:
+    """What attackers read off an embedding, in percent of test draws with equally many rows of every group.
+
+    Attributes:
+        embedding: Their accuracy.
+        null: The same with the attribute shuffled in training.
+        groups: Names of the groups that were told apart.
+        dropped: What was left out for its size; see `leakage`.
+    """
+
+    embedding: Figure
+    null: Figure
+    groups: tuple[str, ...]
+    dropped: Mapping[str, Any]
+
+    @property
+    def chance(self) -> float:
+        """Percent that guessing scores."""
+        return 100 / len(self.groups)
+
+    def __str__(self) -> str:
+        return f"{self.embedding}; chance {self.chance:.1f}, null {self.null}"
+
+
 def embedding_leakage(
     embeddings: Mapping[Split, NDArray[Any]],
     attribute: Mapping[Split, IntArray],
@@ -32,7 +58,7 @@ def embedding_leakage(
     progress: Progress | None = None,
     threads: int | None = None,
     device: str = "cpu",
-) -> dict[str, Figure]:
+) -> EmbeddingLeakage:
     """Accuracy of attackers on the embedding, and of attackers whose training attributes are shuffled.
 
     Alvi et al. 2018 report the accuracy of classifiers trained on the embedding (Table 1, "baseline") and, after
@@ -51,10 +77,6 @@ def embedding_leakage(
         threads: As in `leakage`.
         device: As in `leakage`.
 
-    Returns:
-        `embedding` and `null_train`, percent: accuracy on test draws with equally many rows of every group, so
-        that chance is 100 / G.
-
     Raises:
         DataError: When an embedding is not finite or lengths differ.
         CellError: When a split has no row of some group.
@@ -63,7 +85,7 @@ def embedding_leakage(
         >>> rng = np.random.default_rng(0)
         >>> codes = {split: rng.integers(0, 2, 300) for split in ("train", "val", "test")}
         >>> planted = {split: code[:, None] + 0.1 * rng.normal(size=(300, 4)) for split, code in codes.items()}
-        >>> embedding_leakage(planted, codes, "smoke(epochs=8, batch_size=16)")["embedding"].mean > 90
+        >>> embedding_leakage(planted, codes, "smoke(epochs=8, batch_size=16)").embedding.mean > 90
         True
     """
     samples = {
@@ -79,4 +101,5 @@ def embedding_leakage(
     }
     attacks = [attack for plan in plans.values() for attack in plan]
     outcomes = dict(zip(attacks, run(rounds, attacks, memo, progress, threads, device), strict=True))
-    return {name: figure_of([outcomes[a] for a in plan], plan, rounds) for name, plan in plans.items()}
+    figures = {name: figure_of([outcomes[a] for a in plan], plan, rounds) for name, plan in plans.items()}
+    return EmbeddingLeakage(figures["embedding"], figures["null_train"], ready.names, ready.dropped)

@@ -26,7 +26,8 @@ class Embedding(Metric):
     Only computed when it is named; the run must keep its embeddings (`--set recipe.embeddings=true`). Measure
     every attribute of interest, unlearned or not: `--attribute age --attribute pose`.
 
-    Details: `intervals`, 95 % over test images by figure; `chance`.
+    Details: `intervals`, 95 % over test images by figure; `chance`, percent; `dropped_groups`, which are left out
+    for their size.
     """
 
     name = "embedding"
@@ -59,12 +60,12 @@ class Embedding(Metric):
             memo=context.memo,
             threads=context.threads,
         )
-        rounds = found["embedding"].rounds.tolist()
-        groups = len(context.groups)
+        rounds = found.embedding.rounds.tolist()
         return {
             "embedding": rounds,
-            "embedding_null": found["null_train"].rounds.tolist(),
-            "embedding_rescaled": [rescaled(value, groups) for value in rounds],
-            "chance": 100 / groups,
-            "intervals": {name: figure.interval for name, figure in found.items()},
+            "embedding_null": found.null.rounds.tolist(),
+            "embedding_rescaled": [rescaled(value, len(found.groups)) for value in rounds],
+            "chance": found.chance,
+            "dropped_groups": found.dropped,
+            "intervals": {"embedding": found.embedding.interval, "embedding_null": found.null.interval},
         }
