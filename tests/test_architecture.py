@@ -22,7 +22,8 @@ LAYERS = (
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
     ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"), ("plots", "audit"),
     ("inputs", "measure", "benchmark", "cell"),
-    ("child", "leaderboard"), ("derived", "published", "runfolder", "pairs"), ("matrix",), ("executors",), ("runner",), ("testing",), ("cli",),
+    ("child", "leaderboard"), ("derived", "published", "runfolder", "pairs"), ("matrix",),
+    ("executors",), ("runner",), ("testing",), ("cli",),
     ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
