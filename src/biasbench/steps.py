@@ -38,7 +38,7 @@ class Steps:
         streams: Mapping[str, Stream],
         task: set[int],
     ) -> None:
-        self.t, self.stage, self.start, self.phases = trainer, stage, start, phases
+        self.t, self.stage, self.start = trainer, stage, start
         self.optimisers, self.streams, self.task = optimisers, streams, task
         self.keep = trainer.model.method.taps if stage.method else ()
         self.turns = [phase for phase in phases if not phase.joint]

@@ -19,7 +19,7 @@ PATHS = [
     (),
     *((name,) for name in COMMANDS),
     *(("data", name) for name in ("list", "make", "check", "download")),
-    *(("plot", name) for name in ("frontier", "labels", "grid")),
+    *(("plot", name) for name in ("frontier", "labels", "grid", "histogram", "embedding", "distribution", "training")),
 ]
 
 ALL_HELPS = """
