@@ -262,7 +262,7 @@ PLANTED = (
         "nulls of labels beside a model's",
         '("", first, self.nulls)',
         '("", "targets", self.nulls)',
-        "nulls are of what is attacked first",
+        "nulls of labels beside a model",
     ),
     (
         "leakage",
