@@ -54,6 +54,7 @@ case(
     "nulls of labels beside a model",
     everywhere(agree(100), scores=silent),
     replace(TINY, rounds=8),
+    nulls=8,
     expect={"null_all_D": CHANCE, "null_train_D": Within(60, 100), "null_train": 50.0},
 )
 
