@@ -12,7 +12,15 @@ from biasbench.recipe import load_recipe, profiles
 def test_every_profile_is_valid_and_knows_its_name(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe.stages[0].train == "head"
+    assert recipe.stages[0].train == ("fc6" if name == "alvi2018" else "head")
+
+
+def test_the_recipe_of_alvi_is_the_published_one_where_it_is_published() -> None:
+    recipe = load_recipe("alvi2018")
+    (stage,) = recipe.stages
+    assert (stage.optimizer, stage.lr, stage.head_lr, stage.train) == ("sgd", 1e-4, 10.0, "fc6")
+    assert recipe.class_weights
+    assert recipe.embeddings
 
 
 def test_the_paper_profile_is_the_published_protocol() -> None:
