@@ -206,12 +206,16 @@ def peak() -> float:
 
 
 def work(one: Job, protocol: Protocol) -> float:
-    """Operations in products of one stacked attacker and epoch: of classes the first layer has none."""
+    """Operations in products of one stacked attacker and epoch: of classes, distinct rows behind the first layer."""
     sizes = [a * b for a, b in pairwise(Shape(VERBS, 2, protocol.layers, protocol.width).sizes)]
     train, val = one.draws["train"].table(), one.draws["val"].table()
     first = 0 if train.ndim == 1 else sizes[0]
+    rows = len(train)
+    if train.ndim == 1:
+        order = generator(*one.stream, "order").permutation(train)
+        rows = sum(len(np.unique(order[i : i + protocol.batch_size])) for i in range(0, rows, protocol.batch_size))
     read = len(val) if val.dtype.kind == "f" else len(np.unique(val, axis=0))
-    return 2.0 * (len(train) * (2 * first + 3 * sum(sizes[1:])) + read * (first + sum(sizes[1:])))
+    return 2.0 * (rows * (2 * first + 3 * sum(sizes[1:])) + read * (first + sum(sizes[1:])))
 
 
 def memory(given: argparse.Namespace) -> float:
