@@ -234,17 +234,16 @@ class Trainer:
         return torch.optim.Adam(groups, lr=lr, weight_decay=stage.weight_decay, fused=fused)
 
     def _stream(self, phase: Phase, stage: Stage, number: int) -> Stream:
-        name = (*self.run_name, "phase", phase.name, number)
+        source, rows = self.source, self.rows
         if phase.data != "train":
             if phase.data not in self.secondary:
                 raise CellError(
                     f"phase {phase.name} wants data set {phase.data!r}, which its method does not name in `data`"
                 )
             source = self.secondary[phase.data]
-            groups = None if phase.balance is None else _codes(source, phase.balance)
-            return Stream(np.arange(len(source.tables["train"])), stage.batch_size, name, groups)
-        groups = None if phase.balance is None else _codes(self.source, phase.balance)[self.rows]
-        return Stream(self.rows, stage.batch_size, name, groups)
+            rows = np.arange(len(source.tables["train"]))
+        groups = None if phase.balance is None else _codes(source, phase.balance)[rows]
+        return Stream(rows, stage.batch_size, (*self.run_name, "phase", phase.name, number), groups)
 
     # ------------------------------------------------------------------ pieces
     def order(self, stage: Stage, number: int, epoch: int) -> list[IntArray]:

@@ -83,7 +83,6 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
     for name, measured in product(job.metrics, job.attributes):
         metric = build_metric(name, plugins.metrics)
         place, groups, attribute = _place(store.run(job.key), manifest, measured)
-        predictions, tables = read(place)
         context = Measurement(
             task=manifest["task"],
             label_names=tuple(manifest["label_names"]),
@@ -100,6 +99,7 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
         if attribute != measured and not metric.secondary:
             records.append(undefined)  # it compares with labels that another data set does not have
             continue
+        predictions, tables = read(place)
         try:
             figures = metric.measure(
                 {s: predictions[s] for s in metric.splits}, {s: tables[s] for s in metric.splits}, context

@@ -217,6 +217,8 @@ class RunSpec:
         }
 
     def _others(self, method: MethodSpec) -> dict[str, Any]:
+        if not self.secondary:
+            return {}
         used = {name: self.secondary[name] for name in method.build().data if name in self.secondary}
         return {"secondary": used} if used else {}
 

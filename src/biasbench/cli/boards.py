@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,18 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
     return head, [line[:-1] for line in lines]
 
 
+def about_spread(figures: Iterable[Figure]) -> Iterator[str]:
+    """What ± says of some figures, and its absence."""
+    shown = list(figures)
+    spreads = {f.spread for f in shown}
+    if "seeds" in spreads:
+        yield "± is the sample standard deviation over seeds (ddof = 1)."
+    if "rounds" in spreads:
+        yield "± … (r) is the standard deviation over the rounds of the only seed (ddof = 0)."
+    if any(f.mean is not None and f.std is None for f in shown):
+        yield "A figure without ± comes from one seed and one round: nothing is known of its spread."
+
+
 def legend(board: Board) -> Iterator[str]:
     """What the reader needs to know about the signs in the table; nothing about those that do not occur."""
     if board.context:
@@ -135,13 +147,7 @@ def legend(board: Board) -> Iterator[str]:
     if board.shared_flags:
         yield f"Flags of all rows: {'; '.join(printable(f) for f in board.shared_flags)}."
     figures = [r.figures.get(c.key, NOTHING) for r in board.rows if r.figures for c in board.shown]
-    spreads = {f.spread for f in figures}
-    if "seeds" in spreads:
-        yield "± is the sample standard deviation over seeds (ddof = 1)."
-    if "rounds" in spreads:
-        yield "± … (r) is the standard deviation over the rounds of the only seed (ddof = 0)."
-    if any(f.mean is not None and f.std is None for f in figures):
-        yield "A figure without ± comes from one seed and one round: nothing is known of its spread."
+    yield from about_spread(figures)
     if any(f.mean is not None and f.seeds < len(r.planned) for r in board.rows for f in r.figures.values()):
         yield "(k/n): only k of n planned seeds have this figure."
     if any(f.mean is None for f in figures):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from biasbench.cli.boards import SIGNS, UNDEFINED, Board
+from biasbench.cli.boards import SIGNS, UNDEFINED, Board, about_spread
 from biasbench.errors import printable
 from biasbench.leaderboard import MARKS
 from biasbench.matrix import GUESSES, PLAIN, Entry, Line, Matrix, Near, totals
@@ -107,13 +107,7 @@ def legend(shown: Shown) -> Iterator[str]:
     lines = [line for matrix in shown.matrices for line in matrix.lines]
     figures = [entry.figure for entry in entries]
     yield f"Figure: {', '.join(printable(text) for text in (column.title, column.help) if text)}."
-    spreads = {f.spread for f in figures}
-    if "seeds" in spreads:
-        yield "± is the sample standard deviation over seeds (ddof = 1)."
-    if "rounds" in spreads:
-        yield "± … (r) is the standard deviation over the rounds of the only seed (ddof = 0)."
-    if any(f.mean is not None and f.std is None for f in figures):
-        yield "A figure without ± comes from one seed and one round: nothing is known of its spread."
+    yield from about_spread(figures)
     if any(entry.stored for entry in entries):
         yield (
             "[ ] behind a figure of one seed: the 95 % interval that its metric stored; of attackers, over test images "

@@ -27,6 +27,7 @@ from biasbench.builtin.datasets.face.law import GROUPS, Law
 from biasbench.builtin.datasets.face.write import TRUTH, Order, label_file, write
 from biasbench.builtin.datasets.face_csv import read_csv
 from biasbench.builtin.datasets.face_set import FaceSet, choose, plain_path
+from biasbench.builtin.datasets.generated import check_made, check_ranges, folder_of
 
 _SMALLEST, _LARGEST = 32, 1024
 _BIASES = {"none": None, "eb1": 1.0, "eb2": -1.0}
@@ -91,14 +92,13 @@ class Faces(FaceSet):
     ) -> None:
         super().__init__(root, cache, task)
         choose(self.name, "bias", bias, _BIASES)
-        for option, value, low, high in (
+        ranges = (
             ("train", train, 1, 1_000_000),
             ("val", val, 1, 1_000_000),
             ("test", test, 1, 1_000_000),
             ("size", size, _SMALLEST, _LARGEST),
-        ):
-            if not low <= value <= high:
-                raise UsageError(f"faces: {option} must be from {low} to {high}, not {value!r}")
+        )
+        check_ranges(self.name, ranges)
         extreme = _BIASES[bias]
         if extreme is not None and age_gender not in (0.0, extreme):
             raise UsageError(f"faces: bias={bias!r} is age_gender={extreme:g}, not {age_gender!r}", fix="Give one")
@@ -116,7 +116,7 @@ class Faces(FaceSet):
     def home(cls, cache: Path, options: Mapping[str, Any]) -> Path:
         """A folder named after everything that the faces depend on."""
         order = cls(Path(), cache, **options).order
-        return cache / "faces" / io.hash_bytes(io.canonical_json(order.made_with()).encode())[:16]
+        return folder_of(cache, cls.name, order.made_with())
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
@@ -132,15 +132,7 @@ class Faces(FaceSet):
         if not self.recognises(self.root):
             with io.writing_folder(self.root) as aside:
                 write(aside, self.order, progress)
-        made, wanted = self._truth.get("made with"), self.order.made_with()
-        if made != wanted:
-            made = made if isinstance(made, dict) else {}
-            differ = ", ".join(f"{k}={made.get(k)!r}, not {v!r}" for k, v in wanted.items() if made.get(k) != v)
-            raise DataError(
-                f"the faces here were made with {printable(differ)}",
-                where=printable(self.root),
-                fix="Delete the folder",
-            )
+        check_made(self.root, self.name, self._truth.get("made with"), self.order.made_with())
         _ = self.faces
 
     @cached_property

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from biasbench import DataError, Progress, UsageError, io, printable
+from biasbench import Progress, io
 from biasbench.builtin.datasets.coco import Coco
+from biasbench.builtin.datasets.generated import check_made, check_ranges, folder_of
 from biasbench.builtin.datasets.scene import cast
 from biasbench.builtin.datasets.scene.model import Model
 from biasbench.builtin.datasets.scene.write import Order, write
@@ -67,16 +68,15 @@ class Scenes(Coco):
         seed: int = 0,
     ) -> None:
         super().__init__(root, cache, year="2014", split_ids="splits")
-        for name, value, low, high in (
+        ranges = (
             ("bias", bias, 0, 1),
             ("train", train, 1, 1_000_000),
             ("val", val, 1, 1_000_000),
             ("test", test, 1, 1_000_000),
             ("size", size, _SMALLEST, _LARGEST),
             ("label_noise", label_noise, 0, 0.5),
-        ):
-            if not low <= value <= high:
-                raise UsageError(f"scenes: {name} must be from {low} to {high}, not {value!r}")
+        )
+        check_ranges(self.name, ranges)
         model = Model(bias=float(bias), label_noise=float(label_noise))
         self.order = Order(model, {"train": train, "val": val, "test": test}, size, seed)
 
@@ -84,7 +84,7 @@ class Scenes(Coco):
     def home(cls, cache: Path, options: Mapping[str, Any]) -> Path:
         """A folder named after everything that the scenes depend on."""
         order = cls(Path(), cache, **options).order
-        return cache / "scenes" / io.hash_bytes(io.canonical_json(order.made_with()).encode())[:16]
+        return folder_of(cache, cls.name, order.made_with())
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
@@ -101,14 +101,7 @@ class Scenes(Coco):
             with io.writing_folder(self.root) as aside:
                 write(aside, self.order, progress)
             progress = None  # the index takes no time to speak of
-        made, wanted = self._truth["made with"], self.order.made_with()
-        if made != wanted:
-            differ = ", ".join(f"{k}={made.get(k)!r}, not {v!r}" for k, v in wanted.items() if made.get(k) != v)
-            raise DataError(
-                f"the scenes here were made with {printable(differ)}",
-                where=printable(self.root),
-                fix="Delete the folder",
-            )
+        check_made(self.root, self.name, self._truth["made with"], self.order.made_with())
         super().prepare(progress)
 
     @cached_property
