@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -20,31 +17,18 @@ from biasbench.builtin.datasets.aflw_crops import square
 from biasbench.builtin.datasets.aflw_draw import draw, with_mirrored, yaw_bins
 from biasbench.builtin.datasets.aflw_mat import read_mats
 from biasbench.builtin.datasets.face.law import POSES
+from tests.helpers import aflw_files as files
+from tests.helpers.face_tables import everything
 
-HELPER = Path(__file__).parents[1] / "helpers" / "aflw_files.py"
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "aflw2000"
 SIZES = {"train": 100, "val": 20, "test": 30}
 
 
 @pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_aflw_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def root(files, tmp_path_factory):
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("aflw")
     files.small_aflw().write(folder)
     return folder
-
-
-def everything(dataset):
-    return pd.concat([dataset.table(split).assign(split=split) for split in SPLITS], ignore_index=True)
 
 
 @pytest.mark.parametrize("task", ["pose", "gender"])
@@ -80,7 +64,7 @@ def test_mirroring_adds_the_other_side(root, tmp_path):
     assert said["train"]["rows"] == 5 * said["train"]["there are"]["frontal"]  # the rarest bin
 
 
-def test_crops_show_the_face_and_mirrored_ones_the_other_way(files, tmp_path):
+def test_crops_show_the_face_and_mirrored_ones_the_other_way(tmp_path):
     made = files.small_aflw()
     face = made.add(70, photo="one.jpg", rect=(20, 30, 20, 10))  # 20 wide around (30, 35), with a margin 30
     made.write(tmp_path / "aflw")
@@ -92,7 +76,7 @@ def test_crops_show_the_face_and_mirrored_ones_the_other_way(files, tmp_path):
     assert np.abs(plain[:, ::-1] - turned).max() <= 4  # JPEG
 
 
-def test_what_lacks_something_is_counted(files, tmp_path):
+def test_what_lacks_something_is_counted(tmp_path):
     made = files.small_aflw()
     made.add(None)
     made.add(10, rect=None)
@@ -110,7 +94,7 @@ def test_what_lacks_something_is_counted(files, tmp_path):
     assert Aflw(tmp_path / "aflw", tmp_path / "cache", task="gender", **SIZES).notes()["of unknown gender"] == 1
 
 
-def test_gender_is_unknown_where_the_release_does_not_tell(files, tmp_path):
+def test_gender_is_unknown_where_the_release_does_not_tell(tmp_path):
     made = files.small_aflw()
     for row in range(0, 150, 2):
         made.rows["FaceMetaData"][row] = (*made.rows["FaceMetaData"][row][:1], "", 0, 0, 0, 1)
@@ -121,7 +105,7 @@ def test_gender_is_unknown_where_the_release_does_not_tell(files, tmp_path):
     assert set(rows["attribute/gender"]) == {-1, 0, 1}
 
 
-def test_preparing_again_changes_nothing_and_a_new_photo_is_cut_again(files, tmp_path):
+def test_preparing_again_changes_nothing_and_a_new_photo_is_cut_again(tmp_path):
     made = files.small_aflw()
     made.write(tmp_path / "aflw")
     first = Aflw(tmp_path / "aflw", tmp_path / "cache", **SIZES)
@@ -141,7 +125,7 @@ def test_preparing_again_changes_nothing_and_a_new_photo_is_cut_again(files, tmp
     assert other.root != first.root
 
 
-def test_the_database_is_neither_written_nor_completed_from_its_journal(files, tmp_path):
+def test_the_database_is_neither_written_nor_completed_from_its_journal(tmp_path):
     path = files.small_aflw().write(tmp_path / "aflw")
     before = path.read_bytes()
     (path.parent / "aflw.sqlite-journal").write_bytes(b"\0" * 600)
@@ -194,7 +178,7 @@ def test_squares():
 
 
 # -- AFLW2000-3D -----------------------------------------------------------------------------
-def test_aflw2000_files(files, tmp_path):
+def test_aflw2000_files(tmp_path):
     degrees = [(-70, -30, 0, 30, 70)[k % 5] for k in range(100)]
     aflw = Aflw(files.write_mats(tmp_path / "mats", degrees), tmp_path / "cache", train=60, val=20, test=20)
     assert Aflw.recognises(tmp_path / "mats")

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from biasbench import DataError
 from biasbench.builtin.datasets.aflw import Aflw
+from tests.helpers import aflw_files as files
 
-HELPER = Path(__file__).parents[1] / "helpers" / "aflw_files.py"
 SIZES = {"train": 100, "val": 20, "test": 30}
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_aflw_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 def refused(root, tmp_path, message, where=""):
@@ -95,7 +81,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wrong_databases(files, tmp_path, case):
+def test_wrong_databases(tmp_path, case):
     change, message = CASES[case]
     made = files.small_aflw()
     if case == "photo twice":
@@ -107,7 +93,7 @@ def test_wrong_databases(files, tmp_path, case):
     refused(path.parent, tmp_path, message)
 
 
-def test_a_face_twice(files, tmp_path):
+def test_a_face_twice(tmp_path):
     made = files.small_aflw()
     made.schema["Faces"] = LOOSE
     again("Faces")(made)
@@ -124,7 +110,7 @@ def test_a_face_twice(files, tmp_path):
         (lambda content: content[: len(content) // 2], "cannot be read as the database"),
     ],
 )
-def test_damaged_databases(files, tmp_path, damage, message):
+def test_damaged_databases(tmp_path, damage, message):
     path = files.small_aflw().write(tmp_path / "aflw")
     path.write_bytes(damage(path.read_bytes()))
     refused(path.parent, tmp_path, message, "aflw.sqlite")
@@ -150,7 +136,7 @@ def test_nothing_there(tmp_path):
         "CREATE VIRTUAL TABLE FacePose USING fts5(face_id, yaw)",
     ],
 )
-def test_a_database_that_wants_to_compute_is_refused(files, tmp_path, statements):
+def test_a_database_that_wants_to_compute_is_refused(tmp_path, statements):
     path = files.small_aflw().write(tmp_path / "aflw")
     database = sqlite3.connect(path)
     database.execute("ALTER TABLE FacePose RENAME TO Old")
@@ -160,7 +146,7 @@ def test_a_database_that_wants_to_compute_is_refused(files, tmp_path, statements
     refused(path.parent, tmp_path, "cannot be read as the database|is a virtual table", "aflw.sqlite")
 
 
-def test_text_in_another_encoding(files, tmp_path):
+def test_text_in_another_encoding(tmp_path):
     path = files.small_aflw().write(tmp_path / "aflw")
     database = sqlite3.connect(path)
     database.execute("UPDATE FaceMetaData SET sex = CAST(x'e9' AS TEXT) WHERE face_id = 39344")
@@ -169,13 +155,13 @@ def test_text_in_another_encoding(files, tmp_path):
     refused(path.parent, tmp_path, "a text in it is not UTF-8", "aflw.sqlite")
 
 
-def test_a_value_of_many_bytes(files, tmp_path):
+def test_a_value_of_many_bytes(tmp_path):
     made = files.small_aflw()
     set_in("FaceMetaData", 1, "m" * 200_000)(made)
     refused(made.write(tmp_path / "aflw").parent, tmp_path, "cannot be read as the database: .*too big", "aflw.sqlite")
 
 
-def test_a_photo_that_is_none(files, tmp_path):
+def test_a_photo_that_is_none(tmp_path):
     made = files.small_aflw()
     root = made.write(tmp_path / "aflw").parent
     for name in made.photos.values():
@@ -183,7 +169,7 @@ def test_a_photo_that_is_none(files, tmp_path):
     refused(root, tmp_path, "cannot be used as an image", ".jpg")
 
 
-def test_a_photo_that_is_a_link_out_of_the_folder(files, tmp_path):
+def test_a_photo_that_is_a_link_out_of_the_folder(tmp_path):
     made = files.small_aflw()
     root = made.write(tmp_path / "aflw").parent
     (tmp_path / "secret.jpg").write_bytes(b"")
@@ -208,7 +194,7 @@ MATS = {
 
 
 @pytest.mark.parametrize("case", MATS)
-def test_wrong_mats(files, tmp_path, case):
+def test_wrong_mats(tmp_path, case):
     changed, message = MATS[case]
     root = files.write_mats(tmp_path / "mats", [0.0] * 3, **changed)
     refused(root, tmp_path, message, "image00001.mat")
@@ -224,14 +210,14 @@ def test_wrong_mats(files, tmp_path, case):
         (lambda content: content + b"\0" * 5_000_000, "4 MB, at most 3 are read"),
     ],
 )
-def test_damaged_mats(files, tmp_path, damage, message):
+def test_damaged_mats(tmp_path, damage, message):
     root = files.write_mats(tmp_path / "mats", [0.0] * 3)
     path = root / "AFLW2000" / "image00002.mat"
     path.write_bytes(damage(path.read_bytes()))
     refused(root, tmp_path, message, "image00002.mat")
 
 
-def test_a_mat_without_its_photo(files, tmp_path):
+def test_a_mat_without_its_photo(tmp_path):
     root = files.write_mats(tmp_path / "mats", [(-70, -30, 0, 30, 70)[k % 5] for k in range(100)])
     for path in (root / "AFLW2000").glob("*.jpg"):
         path.unlink()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,20 +17,9 @@ from biasbench.builtin.backbones.timm import TimmBackbone
 from biasbench.builtin.backbones.vgg_m import VggMBackbone
 from biasbench.planned import FIELD_TAPS
 from biasbench.rng import generator
+from tests.helpers import matconvnet_files as files
 
 pytestmark = pytest.mark.torch
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-files = _load(Path(__file__).parents[1] / "helpers" / "matconvnet_files.py")
 
 
 @pytest.fixture

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,32 +9,18 @@ import pytest
 from biasbench import SPLITS, DataError, UsageError, check_table, targets
 from biasbench.builtin.datasets.fairface import Fairface
 from biasbench.builtin.datasets.fairface_csv import AGES, ANCESTRIES, undated
-
-HELPER = Path(__file__).parents[1] / "helpers" / "face_files.py"
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_face_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+from tests.helpers import face_files as files
+from tests.helpers.face_tables import everything, refused
 
 
 @pytest.fixture
-def root(files, tmp_path):
+def root(tmp_path):
     files.write_fairface(tmp_path / "fairface")
     return tmp_path / "fairface"
 
 
 def read(root, **options):
     return Fairface(root, root.parent / "cache", **options)
-
-
-def everything(dataset):
-    return pd.concat([dataset.table(split).assign(split=split) for split in SPLITS], ignore_index=True)
 
 
 @pytest.mark.parametrize(("task", "protected"), [("age", "gender"), ("gender", "age"), ("ancestry", "gender")])
@@ -65,7 +45,7 @@ def test_labels_are_those_of_the_files(root):
     assert [ANCESTRIES[k] for k in table["attribute/ancestry"]] == raw["race"].tolist()
 
 
-def test_the_released_val_is_the_test_split_and_val_is_a_fixed_part_of_train(files, root):
+def test_the_released_val_is_the_test_split_and_val_is_a_fixed_part_of_train(root):
     faces = read(root, val=0.3)
     assert len(faces.table("test")) == 20
     assert faces.table("test")["id"].str.startswith("val/").all()
@@ -116,19 +96,6 @@ def test_damaged_ages_are_read_back_counted_and_named(root):
     told = damaged.notes()["ages that a spreadsheet has turned into dates, and that were read back"]
     assert told == int(counts.isin([1, 2]).sum()) > 0
     assert read(root).fingerprint() == damaged.fingerprint()
-
-
-def refused(error, message, start):
-    """One line that begins with the file and says what to do; returns it."""
-    text = str(error.value)
-    assert re.search(message, text), text
-    assert "\n" not in text
-    assert "\x1b" not in text
-    assert len(text) < 900
-    assert text.startswith(str(start))
-    assert error.value.fix
-    assert error.value.exit_code == 4
-    return text
 
 
 HEAD = "file,age,gender,race,service_test\n"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -15,22 +12,12 @@ from biasbench import SPLITS, UsageError, check_table, targets
 from biasbench.builtin.datasets.face_ages import AGE_CLASSES
 from biasbench.builtin.datasets.imdb import Imdb
 from biasbench.builtin.datasets.wiki import Wiki
-
-HELPER = Path(__file__).parents[1] / "helpers" / "face_files.py"
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_face_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+from tests.helpers import face_files as files
+from tests.helpers.face_tables import everything
 
 
 @pytest.fixture(scope="session")
-def root(files, tmp_path_factory):
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imdb")
     files.small_imdb().write(folder)
     files.small_imdb("wiki").write(folder)
@@ -40,10 +27,6 @@ def root(files, tmp_path_factory):
 @pytest.fixture
 def imdb(root, tmp_path):
     return lambda cls=Imdb, **options: cls(root, tmp_path / "cache", **options)
-
-
-def everything(dataset):
-    return pd.concat([dataset.table(split).assign(split=split) for split in SPLITS], ignore_index=True)
 
 
 @pytest.mark.parametrize("cls", [Imdb, Wiki])
@@ -95,7 +78,7 @@ def test_no_cleaning_keeps_what_has_an_age_and_a_gender(imdb):
     assert len(everything(imdb(min_score=3.5, balanced=False))) == 0
 
 
-def test_labels_are_those_of_the_entries(files, tmp_path):
+def test_labels_are_those_of_the_entries(tmp_path):
     small = files.ImdbFiles()
     wanted = {}
     for k, (age, gender) in enumerate([(14, 1.0), (15, 0.0), (64, 1.0), (65, 0.0), (30, 1.0), (100, 0.0)]):
@@ -108,7 +91,7 @@ def test_labels_are_those_of_the_entries(files, tmp_path):
     assert found == wanted
 
 
-def test_all_photos_of_a_person_are_in_one_split(files, root, imdb):
+def test_all_photos_of_a_person_are_in_one_split(root, imdb):
     people = {e["full_path"]: e["name"] for e in files.small_imdb().entries}
     for cls in (Imdb, Wiki):
         table = everything(imdb(cls, clean="none", balanced=False))
@@ -127,7 +110,7 @@ def test_the_unbiased_test_split(imdb):
 
 @pytest.mark.parametrize(("bias", "young", "old"), [("eb1", 1, 0), ("eb2", 0, 1)])
 @pytest.mark.parametrize("thresholds", ["30/40", "35/45"])
-def test_extreme_biases(files, imdb, bias, young, old, thresholds):
+def test_extreme_biases(imdb, bias, young, old, thresholds):
     faces = imdb(task="gender", bias=bias, thresholds=thresholds)
     entries = files.small_imdb().entries
     years = {e["full_path"]: e["photo_taken"] - int(e["full_path"].split("_")[1][:4]) for e in entries}
@@ -140,7 +123,7 @@ def test_extreme_biases(files, imdb, bias, young, old, thresholds):
     assert set(faces.table("train")["attribute/gender"]) == {0, 1}
 
 
-def test_the_identity_balanced_subset(files, tmp_path):
+def test_the_identity_balanced_subset(tmp_path):
     many = files.ImdbFiles()
     for k in range(30):
         for photo in range(1 + k % 10):
@@ -157,7 +140,7 @@ def test_the_identity_balanced_subset(files, tmp_path):
     assert faces.notes()["entries dropped, in this order"]["not in the identity-balanced subset"] == 165 - 60
 
 
-def test_cleaning_by_predictions(files, tmp_path):
+def test_cleaning_by_predictions(tmp_path):
     small = files.ImdbFiles()
     told = {"agrees": ("Male", 40), "ten away": ("m", 50), "more than ten": ("man", 50.5), "woman": ("female", 40)}
     paths = {name: small.add(name, 40) for name in (*told, "not predicted")}
@@ -181,7 +164,7 @@ def test_cleaning_by_predictions(files, tmp_path):
     }
 
 
-def test_predictions_change_the_fingerprint(files, tmp_path):
+def test_predictions_change_the_fingerprint(tmp_path):
     small = files.small_imdb()
     small.write(tmp_path)
     prints = []
@@ -193,7 +176,7 @@ def test_predictions_change_the_fingerprint(files, tmp_path):
     assert prints[0] != prints[1]
 
 
-def test_the_index_is_kept_and_follows_the_content(files, tmp_path):
+def test_the_index_is_kept_and_follows_the_content(tmp_path):
     path = files.small_imdb().write(tmp_path)
     first = Imdb(tmp_path, tmp_path / "cache")
     first.prepare()
@@ -217,7 +200,7 @@ def test_names_of_people_are_not_kept(imdb):
 
 
 @pytest.mark.parametrize("place", ["imdb.mat", "imdb_crop/imdb.mat", "imdb/imdb.mat"])
-def test_the_file_may_lie_in_three_places(files, tmp_path, place):
+def test_the_file_may_lie_in_three_places(tmp_path, place):
     made = files.small_imdb().write(tmp_path / "made")
     target = tmp_path / "root" / place
     target.parent.mkdir(parents=True)
@@ -229,7 +212,7 @@ def test_the_file_may_lie_in_three_places(files, tmp_path, place):
     assert Imdb(faces.root, tmp_path / "cache", images="faces/small").table("val")["path"][0].startswith("faces/small/")
 
 
-def test_a_path_that_is_listed_twice_is_kept_once(files, tmp_path):
+def test_a_path_that_is_listed_twice_is_kept_once(tmp_path):
     small = files.small_imdb()
     small.add("Person 0", 30, path=small.entries[0]["full_path"])
     small.write(tmp_path)
@@ -267,7 +250,7 @@ def test_options_that_cannot_be_meant(tmp_path, options, message):
 
 
 @pytest.mark.torch
-def test_every_image_of_the_rows_is_opened_by_the_check(files, tmp_path):
+def test_every_image_of_the_rows_is_opened_by_the_check(tmp_path):
     from biasbench.datacheck import check
 
     small = files.small_imdb(people=12)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import struct
-import sys
 import zlib
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,31 +15,8 @@ from biasbench import DataError
 from biasbench.builtin.datasets import face_mat
 from biasbench.builtin.datasets.imdb import Imdb
 from biasbench.builtin.datasets.wiki import Wiki
-
-HELPER = Path(__file__).parents[1] / "helpers" / "face_files.py"
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_face_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-def refused(error, message, start):
-    """One line that begins with the file and says what to do; returns it."""
-    text = str(error.value)
-    assert re.search(message, text), text
-    assert "\n" not in text
-    assert "\x1b" not in text
-    assert len(text) < 900
-    assert text.startswith(str(start))
-    assert error.value.fix
-    assert error.value.exit_code == 4
-    return text
+from tests.helpers import face_files as files
+from tests.helpers.face_tables import refused
 
 
 def load(root, **options):
@@ -110,7 +82,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("case", FIELDS)
-def test_wrong_fields(files, tmp_path, case):
+def test_wrong_fields(tmp_path, case):
     change, message = FIELDS[case]
     small = files.small_imdb()
     fields = small.fields()
@@ -122,7 +94,7 @@ def test_wrong_fields(files, tmp_path, case):
     assert not list((tmp_path / "cache").rglob("*.parquet"))
 
 
-def test_the_first_of_several_is_named_and_the_rest_counted(files, tmp_path):
+def test_the_first_of_several_is_named_and_the_rest_counted(tmp_path):
     small = files.small_imdb()
     fields = small.fields()
     fields["gender"][0, 2:7] = 9
@@ -131,7 +103,7 @@ def test_the_first_of_several_is_named_and_the_rest_counted(files, tmp_path):
         load(tmp_path / "imdb")
 
 
-def test_dates_that_are_none_are_counted_not_refused(files, tmp_path):
+def test_dates_that_are_none_are_counted_not_refused(tmp_path):
     small = files.small_imdb()
     fields = small.fields()
     fields["dob"] = fields["dob"].astype(float)
@@ -177,7 +149,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize("case", BYTES)
-def test_damaged_files(files, tmp_path, case, monkeypatch):
+def test_damaged_files(tmp_path, case, monkeypatch):
     change, message = BYTES[case]
     monkeypatch.setattr(face_mat, "MAX_BYTES", 32 << 20)
     path = files.small_imdb().write(tmp_path / "imdb")
@@ -187,7 +159,7 @@ def test_damaged_files(files, tmp_path, case, monkeypatch):
     refused(error, message, path)
 
 
-def test_every_cut_is_told(files, tmp_path):
+def test_every_cut_is_told(tmp_path):
     """Wherever a download stops, and whichever byte is wrong, there is one line."""
     small = files.small_imdb(people=3)
     path = small.write(tmp_path / "imdb")
@@ -199,7 +171,7 @@ def test_every_cut_is_told(files, tmp_path):
             face_mat.read_struct(path, "imdb")
 
 
-def test_no_byte_makes_a_traceback(files, tmp_path):
+def test_no_byte_makes_a_traceback(tmp_path):
     """An uncompressed file with one byte changed is read, or refused in one line."""
     small = files.small_imdb(people=3)
     path = tmp_path / "imdb.mat"
@@ -278,7 +250,7 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize("case", PREDICTIONS)
-def test_wrong_predictions(files, tmp_path, case):
+def test_wrong_predictions(tmp_path, case):
     content, message = PREDICTIONS[case]
     small = files.small_imdb()
     small.write(tmp_path / "imdb")
@@ -297,7 +269,7 @@ def test_wrong_predictions(files, tmp_path, case):
     ("name", "message"),
     [("p.csv", "there is no file 'p.csv'"), ("../p.csv", "refused the file name"), ("/p.csv", "refused the file name")],
 )
-def test_predictions_that_are_not_there(files, tmp_path, name, message):
+def test_predictions_that_are_not_there(tmp_path, name, message):
     files.small_imdb().write(tmp_path / "imdb")
     (tmp_path / "p.csv").write_text(HEAD)
     with pytest.raises(DataError) as error:

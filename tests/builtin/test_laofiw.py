@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -14,28 +10,15 @@ import pytest
 from biasbench import SPLITS, DataError, check_table, targets
 from biasbench.builtin.datasets.laofiw import Laofiw
 from biasbench.builtin.datasets.laofiw_list import ORIGINS, origin
+from tests.helpers import face_files as files
+from tests.helpers.face_tables import everything, refused
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "laofiw"
 real_here = pytest.mark.skipif(not REAL.is_dir(), reason="the list of LAOFIW is not on this machine")
-HELPER = Path(__file__).parents[1] / "helpers" / "face_files.py"
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_face_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-def everything(dataset):
-    return pd.concat([dataset.table(split).assign(split=split) for split in SPLITS], ignore_index=True)
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_tables_keep_the_contract(files, tmp_path, listed):
+def test_tables_keep_the_contract(tmp_path, listed):
     paths = files.write_laofiw(tmp_path / "l", each=25, listed=listed)
     faces = Laofiw(tmp_path / "l", tmp_path / "cache")
     assert Laofiw.recognises(faces.root)
@@ -51,7 +34,7 @@ def test_tables_keep_the_contract(files, tmp_path, listed):
     assert ORIGINS == ("sub-Saharan Africa", "Indian subcontinent", "Europe", "East Asia")  # as in the paper
 
 
-def test_splits_of_a_list_are_its_own(files, tmp_path):
+def test_splits_of_a_list_are_its_own(tmp_path):
     files.write_laofiw(tmp_path / "l", each=25)
     faces = Laofiw(tmp_path / "l", tmp_path / "cache")
     raw = pd.read_csv(tmp_path / "l" / "list.csv")
@@ -60,7 +43,7 @@ def test_splits_of_a_list_are_its_own(files, tmp_path):
     assert faces.notes()["splits"] == "of list.csv"
 
 
-def test_drawn_splits_are_fixed_by_name(files, tmp_path):
+def test_drawn_splits_are_fixed_by_name(tmp_path):
     files.write_laofiw(tmp_path / "l", each=50, listed=False, images=False)
     files.draw(tmp_path / "l", [f"{folder}/{k}.jpg" for folder in files.LAOFIW for k in range(50)], size=(3, 3))
     faces = Laofiw(tmp_path / "l", tmp_path / "cache")
@@ -111,7 +94,7 @@ def test_the_list_that_can_be_obtained(tmp_path):
 
 # -- the same images ---------------------------------------------------------------------------
 @pytest.mark.torch
-def test_the_check_prints_what_the_paper_has_and_which_images_are_the_same(files, tmp_path):
+def test_the_check_prints_what_the_paper_has_and_which_images_are_the_same(tmp_path):
     from biasbench.cli.data import checked_text, plain
     from biasbench.datacheck import check
 
@@ -126,19 +109,6 @@ def test_the_check_prints_what_the_paper_has_and_which_images_are_the_same(files
     text = checked_text({"dataset": "laofiw", "path": str(root), **plain(report)})
     for line in ("in the paper: 14000", "images: 40", "sub-Saharan Africa: 10", "groups in two splits: 1"):
         assert line in text
-
-
-def refused(error, message, start):
-    """One line that begins with the file and says what to do; returns it."""
-    text = str(error.value)
-    assert re.search(message, text), text
-    assert "\n" not in text
-    assert "\x1b" not in text
-    assert len(text) < 900
-    assert text.startswith(str(start))
-    assert error.value.fix
-    assert error.value.exit_code == 4
-    return text
 
 
 HEAD = "file,class_id,split\n"
@@ -176,7 +146,7 @@ def test_wrong_lists(tmp_path, case):
     refused(error, message, path)
 
 
-def test_wrong_folders(files, tmp_path):
+def test_wrong_folders(tmp_path):
     root = tmp_path / "l"
     files.write_laofiw(root, each=2, listed=False)
     for name, message in (("0.jpg", ""), ("1.jpg", "the folder 'indian' has no image")):

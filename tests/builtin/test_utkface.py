@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
-import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -17,22 +12,12 @@ from biasbench import SPLITS, DataError, UsageError, check_table, targets
 from biasbench.builtin.datasets.face_ages import AGE_CLASSES
 from biasbench.builtin.datasets.utkface import Utkface
 from biasbench.builtin.datasets.utkface_names import listed, read_name
-
-HELPER = Path(__file__).parents[1] / "helpers" / "face_files.py"
-
-
-@pytest.fixture(scope="session")
-def files() -> ModuleType:
-    name = "biasbench_test_helpers_face_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HELPER)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+from tests.helpers import face_files as files
+from tests.helpers.face_tables import everything, refused
 
 
 @pytest.fixture(scope="session")
-def root(files, tmp_path_factory):
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("utkface")
     files.write_utkface(folder)
     return folder
@@ -41,10 +26,6 @@ def root(files, tmp_path_factory):
 @pytest.fixture
 def utkface(root, tmp_path):
     return lambda **options: Utkface(root, tmp_path / "cache", **options)
-
-
-def everything(dataset):
-    return pd.concat([dataset.table(split).assign(split=split) for split in SPLITS], ignore_index=True)
 
 
 @pytest.mark.parametrize(("task", "protected"), [("age", "gender"), ("gender", "age"), ("ancestry", "gender")])
@@ -100,7 +81,7 @@ def test_malformed_names(name):
     assert listed([name]).malformed == [(name, NAMES[name])]
 
 
-def test_malformed_names_are_left_out_counted_and_named(files, tmp_path):
+def test_malformed_names_are_left_out_counted_and_named(tmp_path):
     good = files.write_utkface(tmp_path, count=20)
     odd = "28_1_2_201701161846515488.jpg.chip.jpg"  # a digit too many in the date, as in the release
     files.draw(tmp_path / "UTKFace", [*NAMES, odd])
@@ -116,13 +97,13 @@ def test_malformed_names_are_left_out_counted_and_named(files, tmp_path):
     assert (notes["dates of another length"], notes["other files"]) == (1, 1)
 
 
-def test_hostile_names_are_made_visible(files, tmp_path):
+def test_hostile_names_are_made_visible(tmp_path):
     files.write_utkface(tmp_path, count=4)
     (tmp_path / "UTKFace" / "a\x1b[2J.jpg").write_bytes(b"x")
     assert Utkface(tmp_path, tmp_path / "cache").notes()["first malformed"] == [r"a\x1b[2J.jpg"]
 
 
-def test_copies_share_a_split_and_are_counted(files, tmp_path):
+def test_copies_share_a_split_and_are_counted(tmp_path):
     names = files.write_utkface(tmp_path, count=30)
     folder = tmp_path / "UTKFace"
     copies = [f"{k % 90 + 1}_{k % 2}_0_20170117{k:09}.jpg.chip.jpg" for k in range(25)]
@@ -151,7 +132,7 @@ def test_splits_are_balanced_and_biased_as_for_imdb(utkface):
         assert (years[table["attribute/gender"] == 0] >= 40).all()
 
 
-def test_folders(files, tmp_path):
+def test_folders(tmp_path):
     names = files.write_utkface(tmp_path / "a", count=12, folder="crop_part1")
     assert everything(Utkface(tmp_path / "a", tmp_path / "c"))["path"].str.startswith("crop_part1/").all()
     files.write_utkface(tmp_path / "b", count=12, folder=".")
@@ -159,19 +140,6 @@ def test_folders(files, tmp_path):
     files.write_utkface(tmp_path / "d", count=12, folder="part1")
     found = everything(Utkface(tmp_path / "d", tmp_path / "c", images="part1", balanced=False))
     assert set(found["path"]) == {f"part1/{name}" for name in names}
-
-
-def refused(error, message, start):
-    """One line that begins with the file and says what to do; returns it."""
-    text = str(error.value)
-    assert re.search(message, text), text
-    assert "\n" not in text
-    assert "\x1b" not in text
-    assert len(text) < 900
-    assert text.startswith(str(start))
-    assert error.value.fix
-    assert error.value.exit_code == 4
-    return text
 
 
 def refuse(root, message, start, **options):
@@ -213,7 +181,7 @@ def test_options_that_cannot_be_meant(tmp_path, options, message):
 
 
 @pytest.mark.torch
-def test_missing_and_damaged_images_are_named_by_the_check(files, tmp_path):
+def test_missing_and_damaged_images_are_named_by_the_check(tmp_path):
     from biasbench.datacheck import check
 
     names = files.write_utkface(tmp_path, count=40)
