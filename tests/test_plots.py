@@ -18,10 +18,11 @@ from biasbench.measures.curve import Curve
 from biasbench.measures.figure import Figure as LeakageFigure
 from biasbench.measures.figure import LeakageReport
 from biasbench.plots.curve import draw_curve
+from biasbench.plots.families import levels
 from biasbench.plots.frontier import Point, draw_frontier, pareto
 from biasbench.plots.grid import choose_rows, draw_grid
 from biasbench.plots.labels import draw_labels, label_changes
-from biasbench.plots.margin import Score, margin
+from biasbench.plots.margin import Score, gain, margin
 
 
 def noise(seed, *points):
@@ -85,6 +86,83 @@ def test_one_round_has_a_difference_and_no_error():
 def test_levels_of_equal_f1_are_averaged():
     curve = noise(0, (50.0, (10.0, 10.0)), (50.0, (12.0, 12.0)), (40.0, (6.0, 6.0)))
     assert margin({0: Score(50.0, (1.0, 1.0))}, curve).difference == -10.0
+
+
+# -- F1 at equal amplification -------------------------------------------------------------
+
+
+def test_the_gain_of_several_seeds_is_over_them():
+    curve, method = [{}, {}, {}], {}
+    for seed, own in enumerate([48.0, 50.0, 52.0]):
+        for level, (f1, delta) in enumerate([(50.0, 10.0), (40.0, 6.0), (30.0, 2.0)]):
+            curve[level][seed] = Score(f1 + seed, (delta - 1, delta + 1))
+        method[seed] = Score(own, (3.0, 5.0))  # mean 4: half way between the last two levels
+    found = gain(method, curve)
+    values = np.array([48.0 - 35, 50.0 - 36, 52.0 - 37])
+    assert (found.difference, found.error) == pytest.approx((values.mean(), stats.sem(values)))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 2, values.mean(), stats.sem(values)))
+    assert (found.n, found.over, found.verdict, found.higher) == (3, "seeds", "better", True)
+
+
+@pytest.mark.parametrize(("own", "verdict"), [((30.0, 30.2), "worse"), ((40.0, 40.2), "better"), ((34.9, 35.2), "not")])
+def test_more_f1_at_equal_amplification_is_better(own, verdict):
+    curve = [{s: Score(f1, (delta,)) for s in (0, 1)} for f1, delta in ((50.0, 10.0), (40.0, 6.0), (30.0, 2.0))]
+    assert gain({s: Score(f1, (4.0,)) for s, f1 in enumerate(own)}, curve).verdict.startswith(verdict)
+
+
+@given(
+    levels=st.dictionaries(st.integers(0, 60), st.integers(-3, 12), min_size=2, max_size=6),
+    delta=st.integers(-4, 13),
+)  # fmt: skip
+def test_noise_gets_the_best_f1_that_it_reaches(levels, delta):
+    """Against a search over the line in small steps."""
+    found = gain({0: Score(0.0, (float(delta),))}, noise(0, *((float(f), (float(d),)) for f, d in levels.items())))
+    f1, deltas = np.array(sorted(levels.items()), float).T
+    fine = np.union1d(np.linspace(f1[0], f1[-1], 60_001), f1)
+    reached = fine[np.interp(fine, f1, deltas) <= delta + 1e-9]
+    if len(reached):
+        assert found.difference == pytest.approx(-reached.max(), abs=2e-3)
+    else:
+        assert "lies below the curve" in found.reason
+
+
+def test_what_has_no_gain_says_why():
+    curve = noise(0, (50.0, (10.0, 10.0)), (40.0, (6.0, 6.0)))
+    low = gain({0: Score(45.0, (1.0, 2.0))}, curve)
+    assert (low.reason, low.over) == ("its Δ 1.50 lies below the curve, which falls to 6.00", None)
+    assert gain({1: Score(45.0, (1.0,))}, curve).reason == "no levels of noise with its seed"
+    one = gain({0: Score(60.0, (12.0,))}, curve)
+    assert (one.difference, one.verdict, one.reason) == (10.0, "unknown", "one seed: no spread")
+
+
+def test_what_has_no_noise_of_its_f1_is_judged_by_its_amplification():
+    curve = [{s: Score(f1, (delta,)) for s in (0, 1)} for f1, delta in ((50.0, 10.0), (40.0, 6.0))]
+    both = {0: Score(55.0, (7.0,)), 1: Score(56.0, (7.0,))}
+    point = Point("adv", 55.5, 7.0, margin=margin(both, curve), gain=gain(both, curve))
+    assert point.margin.over is None
+    assert point.better
+    inside = {0: Score(45.0, (7.9,)), 1: Score(45.0, (8.2,))}
+    assert not Point("adv", 45.0, 8.0, margin=margin(inside, curve), gain=gain(inside, curve)).better
+
+
+# -- families ------------------------------------------------------------------------------
+
+
+def test_methods_that_differ_in_numbers_are_levels_of_one():
+    names = [
+        "original", "adv-conv5(weight=0.5)", "adv-conv5(weight=4.0, update='reversal')", "adv-conv5(weight=2, width=9)",
+        "alpha-1", "alpha-3", "alpha-1+adv-conv5(weight=0.5)", "adv(at='conv4', balance=True)", "adv(at='conv4')",
+        "noise(0.5)", "noise(sigma=0.5)", "blackout-segm",
+    ]  # fmt: skip
+    assert levels(names) == [
+        ("original", ""), ("adv-conv5", "0.5, default"), ("adv-conv5(weight=4.0, update='reversal')", ""),
+        ("adv-conv5", "2, 9"), ("alpha", "1"), ("alpha", "3"), ("alpha-1+adv-conv5(weight=0.5)", ""),
+        ("adv(at='conv4', balance=True)", ""), ("adv(at='conv4')", ""), ("noise", "0.5, default"),
+        ("noise", "default, 0.5"), ("blackout-segm", ""),
+    ]  # fmt: skip
+
+
+# -- the front -----------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
@@ -214,6 +292,7 @@ def pictures(folder, ending):
     points = [
         Point("original", 50.0, 10.0, 0.5, 0.4), Point("noise(sigma=1.0)", 40.0, 6.0, noise=True),
         Point("adv$x^", 45.0, 2.05, None, 0.3, margin=better), Point("blur", 44.0, 9.0),
+        Point("a-1", 43.0, 8.0, family="$a", level="1"), Point("a-2", 42.0, 7.0, family="$a", level="$2"),
     ]  # fmt: skip
     draw_frontier(folder / f"frontier.{ending}", points, "Δ on $data\x1b")
     truth, wrong = multilabel(n=200)

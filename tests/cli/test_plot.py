@@ -103,6 +103,34 @@ def test_frontier_compares_methods_with_noise_of_their_own_f1(plot, results, hom
         assert drawn.size[0] > 500
 
 
+def test_frontier_compares_methods_with_noise_of_their_own_amplification(plot, results):
+    (picture,) = json.loads(plot("frontier", "--json"))["pictures"]
+    found = {p["name"]: p for p in picture["points"]}
+    # Δ of blur-segm is 9 in seed 0, where noise has an F1 of 47.5; of blackout-box below every level.
+    gain = found["blur-segm"]["gain"]
+    assert gain["difference"] == pytest.approx(40.0 - 47.5, abs=0.05)
+    assert (gain["n"], gain["verdict"]) == (2, "worse")
+    assert "lies below the curve" in found["blackout-box"]["gain"]["reason"]
+    assert found["original"]["gain"] is None
+
+
+def test_another_plain_method_has_its_own_curve(plot, results, home):
+    control = "adv-conv5(weight=0.0)"
+    rows = {control: (52.0, 12.0), f"{control}+noise(sigma=0.5)": (42.0, 2.0), "alpha-1": (47.0, 3.0)}
+    for seed in (0, 1):
+        for method, (f1, delta) in rows.items():
+            stored.commit(results, method, seed, f1 + seed, (delta - 1, delta + 1 + 0.02 * seed))
+    (picture,) = json.loads(plot("frontier", "--plain", control, "--json"))["pictures"]
+    found = {p["name"]: p for p in picture["points"]}
+    assert [p["name"] for p in picture["points"] if p["noise"]] == [f"{control}+noise(sigma=0.5)"]
+    assert found[control]["margin"] is None
+    assert found["alpha-1"]["margin"]["difference"] == pytest.approx(3.0 - 7.0)
+    assert found["original"]["gain"]["difference"] == pytest.approx(50.0 - 50.0, abs=0.1)
+    assert found["adv-conv5"]["family"] == "adv-conv5"
+    with pytest.raises(UsageError, match="no row 'crf'"):
+        plot("frontier", "--plain", "crf")
+
+
 def test_frontier_says_what_it_found(plot, results):
     lines = plot("frontier", "-o", "x.svg").splitlines()
     by_method = {line.split()[0]: line for line in lines if line.strip()}

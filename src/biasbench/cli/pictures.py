@@ -78,31 +78,54 @@ def runs_of(blocks: Sequence[tuple[str, Sequence[Record]]], methods: Sequence[st
     return found
 
 
-def points_of(store: Store, records: Sequence[Record]) -> list[Point]:
-    """The points of a frontier, in the order of the plan; rows without F1 or Δ are left out."""
+def points_of(store: Store, records: Sequence[Record], plain: str = "original") -> list[Point]:
+    """The points of a frontier, in the order of the plan; rows without F1 or Δ are left out.
+
+    Args:
+        store: Where the rounds of Δ are.
+        records: Of one picture.
+        plain: The method whose noise is the randomisation curve.
+    """
     from biasbench.metric import Column
+    from biasbench.plots.families import levels
     from biasbench.plots.frontier import Point
-    from biasbench.plots.margin import margin
+    from biasbench.plots.margin import gain, margin
 
     scores = {
         method: {seed: s for seed, r in seeds.items() if (s := score_of(store, r)) is not None}
         for method, seeds in by_seed(records).items()
     }
-    curve = {m: s for m, s in scores.items() if m == "original" or is_noise(m)}
+    noisy = {method for method in scores if is_noise(method, plain)}
+    curve = [s for method, s in scores.items() if method == plain or method in noisy]
     columns = (Column("f1", "F1", "higher"), Column("delta", "Δ", "lower"))
+    rows = [r for r in aggregate(records, columns) if None not in (r.figures["f1"].mean, r.figures["delta"].mean)]
     points = []
-    for row in aggregate(records, columns):
+    for row, (family, level) in zip(rows, levels([row.method for row in rows]), strict=True):
         f1, delta = row.figures["f1"], row.figures["delta"]
-        if f1.mean is None or delta.mean is None:
-            continue
-        found = None if row.method in curve else margin(scores[row.method], list(curve.values()))
-        points.append(Point(row.method, f1.mean, delta.mean, f1.std, delta.std, is_noise(row.method), found))
+        assert f1.mean is not None  # for the type checker: rows without were left out
+        assert delta.mean is not None
+        on_curve = row.method == plain or row.method in noisy
+        points.append(
+            Point(
+                row.method, f1.mean, delta.mean, f1.std, delta.std, row.method in noisy,
+                margin=None if on_curve else margin(scores[row.method], curve),
+                gain=None if on_curve else gain(scores[row.method], curve),
+                family=family, level=level,
+            )
+        )  # fmt: skip
     return points
 
 
-def is_noise(method: str) -> bool:
-    """Whether a method is one level of the randomisation baseline."""
-    return [component.name for component in parse(method)] == ["noise"]
+def is_noise(method: str, plain: str = "original") -> bool:
+    """Whether a method is a plain one with one level of the randomisation baseline.
+
+    Example:
+        >>> is_noise("noise(0.5)"), is_noise("crf+noise(0.5)"), is_noise("crf + noise(0.5)", "crf")
+        (True, False, True)
+    """
+    *before, last = parse(method)
+    same = [c for c in parse(plain) if c.name != "original"]
+    return last.name == "noise" and [c.text for c in before if c.name != "original"] == [c.text for c in same]
 
 
 def score_of(store: Store, record: Record) -> Score | None:

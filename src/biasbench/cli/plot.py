@@ -14,6 +14,7 @@ from biasbench.cli.options import HELP, data_root_option, json_option, plugin_op
 if TYPE_CHECKING:
     from biasbench.plots.frontier import Point
     from biasbench.plots.labels import Changes
+    from biasbench.plots.margin import Margin
     from biasbench.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,26 +51,35 @@ def plot_command() -> None:
 @click.command("frontier")
 @results_option
 @dataset_option
+@click.option(
+    "--plain", metavar="METHOD", default="original", show_default=True,
+    help="The method whose rows METHOD+noise(sigma=...) are the randomisation curve.",
+)  # fmt: skip
 @output_option("frontier")
 @json_option
-def frontier_command(results: Path | None, dataset: str | None, outputs: tuple[Path, ...], as_json: bool) -> None:
+def frontier_command(
+    results: Path | None, dataset: str | None, plain: str, outputs: tuple[Path, ...], as_json: bool
+) -> None:
     """F1 against bias amplification (Figure 5).
 
-    The dashed curve joins the plain model and the rows noise(sigma=...); bars are the spread that
-    the leaderboard shows. Prints how far each method's Δ lies from the curve at the method's F1.
+    The dashed curve joins the plain model and the rows noise(sigma=...); methods that differ in numbers
+    only are joined too. Bars are the spread that the leaderboard shows. Prints how far each method lies
+    from the curve: in Δ at its own F1, and in F1 at its own Δ.
     """
     from biasbench.cli.output import emit, emit_json, grid, render
     from biasbench.cli.pictures import blocks, points_of
-    from biasbench.errors import StoreError
+    from biasbench.errors import StoreError, UsageError, printable
     from biasbench.plots.frontier import draw_frontier
 
     store = ready(results, outputs)
-    found = [(title, points) for title, records in blocks(store, dataset) if (points := points_of(store, records))]
+    found = [(title, points) for title, r in blocks(store, dataset) if (points := points_of(store, r, plain))]
     if not found:
         raise StoreError("has no row with both F1 and Δ", where=str(store.root), fix="See 'biasbench leaderboard'")
+    if plain != "original" and all(point.name != plain for _, points in found for point in points):
+        raise UsageError(f"no row {printable(plain)!r} with both F1 and Δ", fix="Write it as it was typed in the run")
     for number, (title, points) in enumerate(found, 1):
         for path in numbered(outputs, number, len(found)):
-            draw_frontier(path, points, title)
+            draw_frontier(path, points, title, plain)
     if as_json:
         emit_json("frontier", {"pictures": [{"title": t, "points": [*map(point_json, p)]} for t, p in found]})
         return
@@ -77,28 +87,36 @@ def frontier_command(results: Path | None, dataset: str | None, outputs: tuple[P
     emit("\n\n".join([*shown, FRONTIER_LEGEND]))
 
 
-POINT_HEAD = ("method", "F1", "Δ", "Δ - noise", "standard error", "95 % interval", "against noise")
+SIDES = ("{} - noise", "standard error", "95 % interval", "against noise")
+POINT_HEAD = ("method", "F1", "Δ", *(side.format(name) for name in ("Δ", "F1") for side in SIDES))
 FRONTIER_LEGEND = (
-    "Δ - noise: at the method's own F1, within a seed; the plain model and its noise rows are joined by straight\n"
-    "lines. Its error is over seeds, or over the attackers' rounds (r) of the only seed, which says nothing of\n"
-    "another training; the interval is Student's t."
+    "Δ - noise: at the method's own F1. F1 - noise: against the best F1 of noise with no more than the method's Δ.\n"
+    "Both are taken within a seed; the plain model and its noise rows are joined by straight lines. The error is over\n"
+    "seeds, or over the attackers' rounds (r) of the only seed, which says nothing of another training; the interval\n"
+    "is Student's t."
 )
 
 
 def point_cells(point: Point) -> list[str]:
     """A line of the table of `frontier`."""
+    cells = [point.name, f"{point.f1:.2f}", f"{point.delta:.2f}"]
+    if point.margin is None or point.gain is None:
+        return [*cells, "", "", "", "on the curve", "", "", "", ""]
+    return [*cells, *margin_cells(point.margin), *margin_cells(point.gain)]
+
+
+def margin_cells(found: Margin) -> list[str]:
+    """Difference, standard error, interval and verdict."""
     from biasbench.cli.boards import UNDEFINED
 
-    cells, found = [point.name, f"{point.f1:.2f}", f"{point.delta:.2f}"], point.margin
-    if found is None:
-        return [*cells, "", "", "", "on the curve"]
     if found.over is None:
-        return [*cells, UNDEFINED, "", "", f"undefined: {found.reason}"]
-    cells.append(f"{found.difference:+.2f}")
+        return [UNDEFINED, "", "", f"undefined: {found.reason}"]
     if found.verdict == "unknown":
-        return [*cells, UNDEFINED, "", f"unknown: {found.reason}"]
+        return [f"{found.difference:+.2f}", UNDEFINED, "", f"unknown: {found.reason}"]
     mark = " (r)" if found.over == "rounds" else ""
-    return [*cells, f"{found.error:.2f}{mark}", f"{found.low:+.2f} to {found.high:+.2f}", found.verdict]
+    return [
+        f"{found.difference:+.2f}", f"{found.error:.2f}{mark}", f"{found.low:+.2f} to {found.high:+.2f}", found.verdict
+    ]  # fmt: skip
 
 
 def point_json(point: Point) -> dict[str, Any]:
@@ -107,10 +125,10 @@ def point_json(point: Point) -> dict[str, Any]:
     from math import isfinite
 
     found = asdict(point)
-    if point.margin is not None:
-        values = asdict(point.margin)
-        found["margin"] = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
-        found["margin"]["verdict"] = point.margin.verdict
+    for name, margin in (("margin", point.margin), ("gain", point.gain)):
+        if margin is not None:
+            finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in found[name].items()}
+            found[name] = {**finite, "verdict": margin.verdict}
     return found
 
 

@@ -22,8 +22,11 @@ class Point:
         delta: Bias amplification, points.
         f1_std: Spread of F1, or None.
         delta_std: Spread of Δ, or None.
-        noise: Whether it is a level of the randomisation curve.
-        margin: Against that curve; None for the curve's own points.
+        noise: Whether it is a level of noise on the randomisation curve.
+        margin: Its Δ against that curve at equal F1; None for the curve's own points.
+        gain: Its F1 against that curve at equal Δ; None for the curve's own points.
+        family: What it is a level of; empty = itself.
+        level: What tells it from the others of its family.
     """
 
     name: str
@@ -33,6 +36,15 @@ class Point:
     delta_std: float | None = None
     noise: bool = False
     margin: Margin | None = None
+    gain: Margin | None = None
+    family: str = ""
+    level: str = ""
+
+    @property
+    def better(self) -> bool:
+        """Whether it beats randomisation: by its Δ, or by its F1 where no noise has an F1 like it."""
+        found = self.gain if self.margin is None or self.margin.over is None else self.margin
+        return found is not None and found.verdict == "better"
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
@@ -51,20 +63,23 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def draw_frontier(path: Path, points: Sequence[Point], title: str) -> None:
-    """Draw the points; a method whose 95 % interval against noise lies below 0 is circled.
+def draw_frontier(path: Path, points: Sequence[Point], title: str, plain: str = "original") -> None:
+    """Draw the points; the levels of a method are joined, and what beats noise is circled.
 
     Args:
         path: Where to; the ending tells the format.
-        points: In the order of the legend.
+        points: In the order of the legend; the levels of a method in the order in which they are joined.
         title: What was measured.
+        plain: Name of the point without noise at which the randomisation curve ends.
     """
-    named = [p for p in points if not p.noise]
-    columns = 1 if any(len(p.name) > WIDE for p in named) else 2
-    with drawing(path, 6.8, 4.4 + 0.2 * -(-(len(named) + 3) // columns)) as picture:
+    lines: dict[str, list[Point]] = {}
+    for point in points:
+        if not point.noise:
+            lines.setdefault(point.family or point.name, []).append(point)
+    columns = 1 if any(len(name) > WIDE for name in lines) else 2
+    with drawing(path, 6.8, 4.4 + 0.2 * -(-(len(lines) + 3) // columns)) as picture:
         axes = picture.subplots()
-        plain = [p for p in points if p.name == "original"]
-        curve = sorted((*plain, *(p for p in points if p.noise)), key=lambda p: p.f1)
+        curve = sorted((p for p in points if p.noise or p.name == plain), key=lambda p: p.f1)
         if len(curve) > 1:
             axes.plot(
                 [p.delta for p in curve], [p.f1 for p in curve], color=INK, linestyle="--", linewidth=1.4, marker=".",
@@ -82,14 +97,24 @@ def draw_frontier(path: Path, points: Sequence[Point], title: str) -> None:
                     [point.delta], [point.f1], xerr=_bar(point.delta_std), yerr=_bar(point.f1_std), color=INK,
                     linestyle="none", elinewidth=0.7, capsize=1.5, zorder=2,
                 )  # fmt: skip
-        for i, point in enumerate(named):
-            axes.errorbar(
-                [point.delta], [point.f1], xerr=_bar(point.delta_std), yerr=_bar(point.f1_std),
-                color=INK if point.name == "original" else COLOURS[i % len(COLOURS)],
-                marker="o" if point.name == "original" else MARKERS[i % len(MARKERS)],
-                markersize=6.5, linestyle="none", elinewidth=0.9, capsize=2, label=literal(point.name), zorder=3,
+        for i, (name, line) in enumerate(lines.items()):
+            colour = INK if name == plain else COLOURS[i % len(COLOURS)]
+            marker = "o" if name == plain else MARKERS[i % len(MARKERS)]
+            axes.plot(
+                [p.delta for p in line], [p.f1 for p in line], color=colour, marker=marker, markersize=6.5,
+                linewidth=1.1, label=literal(name), zorder=3,
             )  # fmt: skip
-        circled = [p for p in points if p.margin is not None and p.margin.verdict == "better"]
+            for p in line:
+                axes.errorbar(
+                    [p.delta], [p.f1], xerr=_bar(p.delta_std), yerr=_bar(p.f1_std), color=colour, linestyle="none",
+                    elinewidth=0.9, capsize=2, zorder=3,
+                )  # fmt: skip
+                if p.level:
+                    axes.annotate(
+                        literal(p.level), (p.delta, p.f1), (4, 4), textcoords="offset points", fontsize=7,
+                        color=colour, zorder=5,
+                    )  # fmt: skip
+        circled = [p for p in points if p.better]
         if circled:
             axes.plot(
                 [p.delta for p in circled], [p.f1 for p in circled], linestyle="none", marker="o", markersize=15,
