@@ -173,7 +173,7 @@ def test_rows_that_were_told_more_are_marked_and_stand_apart():
     ]  # fmt: skip
     assert [rank(r) for r in rows] == [(), (), (0,), (0, 1), (1,), (1,)]
     assert rows[4].flags == ("privileged: region person",)
-    assert list(MARKS) == ["transductive", "privileged"]
+    assert list(MARKS) == ["transductive", "privileged", "degenerate"]
 
 
 @pytest.mark.parametrize(("by", "order"), [("map", "original adv"), ("-map", "adv original")])
@@ -222,6 +222,25 @@ def test_sorting_is_best_first_with_absent_figures_last():
     assert order("-map") == "acbz"
     assert order("λ_M") == "acbz"
     assert order("Delta") == "bcaz"  # |5| < |8| < |-9|
+
+
+@pytest.mark.parametrize("by", ["map", "-map", "delta"])
+def test_a_row_that_lacks_a_seed_never_outranks_a_complete_one(by):
+    made = [record("full", seed=s, order=0, values={"map": 60.0, "delta": 5.0}) for s in range(5)]
+    made += [record("lucky", seed=s, order=1, values={"map": m, "delta": d})
+             for s, m, d in zip(range(4), (99, 98, 1, 2), (0, 0, 9, -9), strict=True)]  # fmt: skip
+    made.append(record("lucky", seed=4, order=1, status="failed", reason="a loss is not finite"))
+    made += [record("undefined", seed=s, order=2, values={"map": None if s else 99.0, "delta": 0.0}) for s in (0, 1)]
+    rows = sort_rows(aggregate(made, COLUMNS), COLUMNS, by)
+    assert [r.method for r in rows].index("full") < [r.method for r in rows].index("lucky")
+    assert by == "delta" or [r.method for r in rows].index("full") < [r.method for r in rows].index("undefined")
+    assert [(len(r.seeds), len(r.planned), r.status) for r in rows if r.method == "lucky"] == [(4, 5, "partial")]
+
+
+def test_a_row_that_says_the_same_of_everything_stands_apart():
+    made = [record("flat", flags=["degenerate: the same is said of every test picture"], values={"lambda_m": 0.0}),
+            record("real", order=1, values={"lambda_m": 60.0})]  # fmt: skip
+    assert [r.method for r in sort_rows(aggregate(made, COLUMNS), COLUMNS, "lambda_m")] == ["real", "flat"]
 
 
 def test_an_unknown_column_names_the_nearest():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from biasbench.checkpoint import load_tensors
 from biasbench.config import Settings
 from biasbench.errors import DataError, UsageError
+from biasbench.executors.local import LocalExecutor, StartMethod
 from biasbench.plan import Request, make_plan
 from biasbench.planned import Cell
 from biasbench.plugins import Plugins, load_plugins
@@ -53,12 +55,12 @@ class Bench:
         given = {"datasets": ["plain"], "backbones": ["tiny"], "profile": "smoke", "overrides": TRAINING} | more
         return make_plan([Request(methods=methods, **given)], self.plugins, self.settings)
 
-    def run(self, *methods: str, start: Any = "forkserver", **more: Any) -> Summary:
+    def run(self, *methods: str, start: StartMethod = "forkserver", **more: Any) -> Summary:
         self.events = []
         store = Store(self.settings.results, create=True)
         runner = Runner(
             self.plan(*methods, **more), store, self.settings.cache, jobs=2, plugin_files=self.plugins.files,
-            report=self.events.append, start=start,
+            report=self.events.append, executor=partial(LocalExecutor, start=start),
         )  # fmt: skip
         return runner.run()
 
@@ -84,12 +86,19 @@ def bench(plugins: Plugins, cache: Path, tmp_path: Path) -> Bench:
 
 def test_a_finished_cell_is_never_computed_twice(bench: Bench) -> None:
     assert bench.run("original") == Summary(ok=1)
-    before = bench.files("original")
+    before, decoded = bench.files("original"), _decoded(bench)
+    assert decoded
     assert bench.run("original", "adv-conv5(warmup=1)") == Summary(ok=2, cached=1)
     started = [e["label"] for e in bench.events if e["event"] == "cell" and e["state"] == "start"]
     assert started == ["plain/tiny/adv-conv5(warmup=1)/seed=0"]
-    assert not [e for e in bench.events if e["event"] == "job" and e["name"].startswith("images")]
+    assert _decoded(bench) == decoded
     assert bench.files("original") == before
+
+
+def _decoded(bench: Bench) -> dict[Path, tuple[int, int]]:
+    """The stores of decoded images, by what changes when one is made again."""
+    files = (bench.settings.cache / "images").rglob("pixels.bin")
+    return {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
 
 
 def test_the_child_is_given_no_label_of_the_test_split(bench: Bench) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from biasbench import io
+from biasbench.claims import Claims
 from biasbench.errors import IntegrityError, StoreError
 from biasbench.store import Store
 
@@ -143,14 +146,20 @@ def test_the_index_forgets_what_was_deleted(store: Store) -> None:
     assert [r["key"] for r in store.records()] == ["aaa"]
 
 
-def test_clean_removes_what_a_killed_process_left(store: Store) -> None:
-    store.aside("run", "aaa")
-    (store.root / "runs").mkdir()
-    (store.root / "runs" / ".aside-xyz").mkdir()
-    store.clean()
-    assert not list(store.root.rglob("*aside*"))
-
-
 def test_manifests_are_json_with_a_schema(store: Store) -> None:
     commit(store, "aaa")
-    assert json.loads((store.run("aaa") / "manifest.json").read_bytes())["schema"] == 1
+    assert json.loads((store.run("aaa") / "manifest.json").read_bytes())["schema"] == 2
+
+
+def test_a_file_system_without_locks_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker file in their place would outlive a killed runner."""
+    taken = Claims(store)
+    assert taken.take("a", ["k1"])
+    taken.release_all()
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(StoreError, match=r"its file system has no locks.*another file system"):
+        Claims(store).take("a", ["k2"])

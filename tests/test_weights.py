@@ -73,15 +73,29 @@ def test_random_weights_are_named_and_leave_other_streams_alone(tiny: type[Backb
 def test_a_weights_file_round_trips(tiny: type[Backbone], tmp_path: Path) -> None:
     with seeded("trained"):
         state = tiny().state_dict()
-    for path in (tmp_path / "w.safetensors", tmp_path / "w.pth"):
-        if path.suffix == ".pth":
-            torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
-        else:
-            save_file(state, path)
-        backbone = tiny.create("tiny", str(path))
-        assert all(torch.equal(v, state[k]) for k, v in backbone.state_dict().items())
-        assert backbone.weights == f"{path.name}#{backbone.weights_digest[:8]}"
-        assert len(backbone.weights_digest) == 64
+    path = tmp_path / "w.safetensors"
+    save_file(state, path)
+    backbone = tiny.create("tiny", str(path))
+    assert all(torch.equal(v, state[k]) for k, v in backbone.state_dict().items())
+    assert backbone.weights == f"{path.name}#{backbone.weights_digest[:8]}"
+    assert len(backbone.weights_digest) == 64
+
+
+def test_a_pickle_that_a_user_names_is_not_read(tiny: type[Backbone], tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(tiny().state_dict(), path)
+    told = f"Run: biasbench import-weights {path} --out {tmp_path / 'w.safetensors'}"
+    with pytest.raises(UsageError, match="are imported once") as caught:
+        tiny.create("tiny", str(path))
+    assert told in str(caught.value)
+
+
+def test_the_file_of_a_package_may_be_a_checkpoint_of_plain_tensors(tiny: type[Backbone], tmp_path: Path) -> None:
+    state = tiny().state_dict()
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pth")
+    read = ResolvedWeights.of_file(tmp_path / "w.pth", "package").read()
+    assert all(torch.equal(v, state[k]) for k, v in read.items())
+    assert set(read) == set(state)
 
 
 def test_unknown_weights(tiny: type[Backbone], tmp_path: Path) -> None:
@@ -129,7 +143,7 @@ def test_damaged_and_hostile_files_are_refused(name: str, tmp_path: Path, capfd:
     for content in (b"", b"junk", b"<html>404</html>", pickle.dumps(Evil()), whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(DataError) as caught:
-            ResolvedWeights.of_file(path).read()
+            ResolvedWeights.of_file(path, "package").read()
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
     assert "code ran" not in capfd.readouterr().out
@@ -139,7 +153,7 @@ def test_contents_that_are_no_weights(tmp_path: Path) -> None:
     for content, why in (([1, 2], "no state_dict"), ({}, "no state_dict"), ({"epoch": 3}, "not tensors")):
         torch.save(content, tmp_path / "w.pth")
         with pytest.raises(DataError, match=why):
-            ResolvedWeights.of_file(tmp_path / "w.pth").read()
+            ResolvedWeights.of_file(tmp_path / "w.pth", "package").read()
     save_file({"a": torch.tensor([1.0, float("nan")])}, tmp_path / "w.safetensors")
     with pytest.raises(DataError, match="'a' holds NaN"):
         ResolvedWeights.of_file(tmp_path / "w.safetensors").read()

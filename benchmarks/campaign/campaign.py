@@ -11,12 +11,21 @@ import re
 import sys
 from pathlib import Path
 
+import cheats
+import clearing
 import click
+import inputs
+import integrity
+import kill
 import leakage
 import leakage_imsitu
 import promises
+import resume
+import sweeps
 
 from biasbench import BiasBenchError, UsageError
+
+PARTS = (leakage, integrity, clearing, kill, resume, sweeps, cheats, inputs)
 
 
 @click.command(help=__doc__)
@@ -33,7 +42,8 @@ from biasbench import BiasBenchError, UsageError
 )  # fmt: skip
 def main(shard: str, only: tuple[str, ...], results: Path, real: Path | None, imsitu_protocol: str) -> None:
     """See the text of this file."""
-    every = [*leakage.promises(), leakage_imsitu.promise(real, imsitu_protocol)]
+    every = [promise for part in PARTS for promise in part.promises()]
+    every.append(leakage_imsitu.promise(real, imsitu_protocol))
     try:
         whole = promises.run(promises.chosen(every, only, shard_of(shard)), results, click.echo)
     except BiasBenchError as error:

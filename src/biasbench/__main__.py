@@ -8,14 +8,23 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from biasbench.cli.app import State, app
-from biasbench.cli.output import hush, note
-from biasbench.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, BiasBenchError, printable
+from biasbench.cli.output import hush, note, visible
+from biasbench.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    BiasBenchError,
+    printable,
+)
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         biasbench, version ...
         0
     """
+    _open_streams()
     state = State(debug=os.environ.get("BIASBENCH_DEBUG", "") not in ("", "0"))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -47,11 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             hush()
             return EXIT_OK  # whoever read our output has seen enough
         except click.ClickException as error:
-            error.show()
+            told = StringIO()
+            error.show(told)
+            sys.stderr.write(visible(told.getvalue()))  # it repeats what was typed, or what a shell put there
             return error.exit_code
         except BiasBenchError as error:
             _traceback_if(state.debug)
-            sys.stderr.write(f"biasbench: error: {error}\n")
+            note(f"error: {error}")
             return error.exit_code
         except Terminated as error:
             note(f"terminated{_kept(error)}")
@@ -61,8 +73,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         except Exception as error:
             _traceback_if(state.debug)
+            if isinstance(error, FileNotFoundError) and _nowhere():
+                note("error: the working folder is gone. Change to a folder that is there and run the command again.")
+                return EXIT_USAGE
             note(f"error: {_first_line(error)}. This is a bug in biasbench{_logged()}")
             return EXIT_BUG
+
+
+def _open_streams() -> None:
+    """Give the process the streams that it was started without: a file opened next would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  # for good
+
+
+def _nowhere() -> bool:
+    """Whether the working folder was deleted under the process."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _invoke(arguments: Sequence[str] | None, state: State) -> int:
@@ -126,7 +161,7 @@ def _log_folder() -> Path:
 
     try:
         return load_settings().cache / "logs"
-    except BiasBenchError:  # a broken configuration file must not hide the bug
+    except (BiasBenchError, OSError):  # a broken configuration file must not hide the bug
         import tempfile
 
         return Path(tempfile.gettempdir()) / "biasbench-logs"

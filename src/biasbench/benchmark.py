@@ -98,7 +98,7 @@ class Paper(BaseModel):
 class Benchmark(BaseModel):
     """A benchmark file. Every combination of rows, data sets, backbones and seeds is a cell."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Text
     help: str = ""
@@ -158,7 +158,7 @@ def load_benchmark(path: Path) -> Benchmark:
         path = shipped().get(str(path), path)
     where = printable(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         hint = did_you_mean(str(path), shipped()) or f"These come with biasbench: {', '.join(shipped())}"
         raise UsageError(
@@ -170,9 +170,11 @@ def load_benchmark(path: Path) -> Benchmark:
         benchmark = Benchmark.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
-        raise UsageError(
-            printable(problems, 1000), where=where, fix=f"Keys: {', '.join(Benchmark.model_fields)}"
-        ) from None
+        unknown = [str(e["loc"][-1]) for e in error.errors() if e["type"] == "extra_forbidden"]
+        keys = [*Benchmark.model_fields, *BenchmarkRow.model_fields, *Paper.model_fields]
+        hints = " ".join(filter(None, (did_you_mean(key, keys) for key in unknown)))
+        fix = hints or f"Keys: {', '.join(Benchmark.model_fields)}"
+        raise UsageError(printable(problems, 1000), where=where, fix=fix) from None
     if len(set(benchmark.seeds)) < len(benchmark.seeds):
         raise UsageError("seeds: a seed is named twice", where=where, fix="Name each seed once")
     return benchmark

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from biasbench import io
 from biasbench.backbone import Backbone, seeded
 from biasbench.checkpoint import Checkpoints, load_tensors, save_tensors
 from biasbench.data import SPLITS, IntArray, attribute, targets
 from biasbench.engine import Trainer, start_tap, write_log
 from biasbench.errors import CellError
+from biasbench.faults import point
 from biasbench.features import FeatureBank, View
+from biasbench.guard.again import Again
 from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
 from biasbench.job import CellJob, DataInput, ImagesJob
@@ -28,22 +29,21 @@ from biasbench.predict import predict_split, write_outputs
 from biasbench.recipe import Stage
 from biasbench.rng import generator, seed_for
 from biasbench.source import CENTRE, Source
-from biasbench.spec import MethodSpec, resolve_method
+from biasbench.spec import MethodSpec, resolve_method, source_of
 from biasbench.store import Store
 from biasbench.truth import beside
 from biasbench.weights import ResolvedWeights
 
-if TYPE_CHECKING:
-    from biasbench.child import Channel
-
 Send = Callable[[Mapping[str, Any]], None]
+ALIVE = 5.0
+"""Seconds between two signs of life."""
 
 
 def prepare_images(job: ImagesJob, send: Send) -> None:
     """Decode and resize every split's images, unless that is done."""
     for split, folder in job.data.stores.items():
         if folder is not None:
-            table = pd.read_parquet(job.data.tables[split])
+            table = job.data.read(job.data.tables[split])
 
             def report(done: int, total: int, split: str = split) -> None:
                 if done == total or done % 256 == 0:
@@ -52,40 +52,21 @@ def prepare_images(job: ImagesJob, send: Send) -> None:
             ImageStore.build(folder, table, job.data.root, job.short_side, report)
 
 
-def run_cell(job: CellJob, channel: Channel) -> None:
-    """Train and predict one cell; the parent commits each folder it is told of."""
-    torch.set_num_threads(job.recipe.threads)
-    if job.device != "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    store = Store(job.results)
-    with store.claim(f"{'run' if job.predict else 'train'}-{job.key}"):
-        if job.predict and store.has_run(job.key):
-            return  # another process was faster
-        cell = Cell(job, channel.send)
-        with store.claim(job.training_key):
-            if store.has_training(job.training_key):
-                cell.load(store.training(job.training_key))
-            else:
-                folder = cell.train(store)
-                channel.send({"event": "trained", "folder": str(folder), "manifest": cell.manifest})
-                channel.wait()
-        if job.predict:
-            folder = cell.predict(store)
-            channel.send({"event": "predicted", "folder": str(folder)})
-            channel.wait()
-
-
 class Cell:
     """Everything a child builds from its job."""
 
     def __init__(self, job: CellJob, send: Send) -> None:
+        torch.set_num_threads(job.recipe.threads)
+        if job.device != "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
         self.job, self.send = job, send
+        self.said = time.monotonic()
         self.recipe, self.data = job.recipe, job.data
         self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last)
         self.plugins = load_plugins(job.plugins)
-        self.tables = {split: pd.read_parquet(path) for split, path in job.data.tables.items()}
+        self.tables = {split: job.data.read(path) for split, path in job.data.tables.items()}
         self.others = {
-            name: {split: pd.read_parquet(path) for split, path in data.tables.items()}
+            name: {split: data.read(path) for split, path in data.tables.items()}
             for name, data in job.secondary.items()
         }
         self.run_name = ("run", job.training_key)
@@ -131,12 +112,18 @@ class Cell:
         pixels = self._method(text).pixels
         self.loader = self._loader(self.data, self.tables)
         self.bank = self._bank(self._feature_parts(pixels))
-        self.source = Source(self.tables, self.loader, self.bank, self.data.task)
+        self.source = Source(self.tables, self.loader, self.bank, self.data.task, self.alive)
         self.secondary = {}
         for name, tables in self.others.items():
             data = self.job.secondary[name]
             parts = self._feature_parts(pixels) | {"pixels": data.identity}
-            self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task)
+            self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task, self.alive)
+
+    def alive(self) -> None:
+        """Tell the parent now and then that work goes on."""
+        if time.monotonic() - self.said > ALIVE:
+            self.said = time.monotonic()
+            self.send({"event": "alive"})
 
     def _add_prediction_methods(self) -> None:
         """Swap in the whole method, evaluation-only components included, around the trained modules."""
@@ -177,7 +164,7 @@ class Cell:
         inputs = {}
         for split, table in tables.items():
             folder = data.stores[split]
-            regions = {name: pd.read_parquet(path) for name, path in data.regions[split].items()}
+            regions = {name: data.read(path) for name, path in data.regions[split].items()}
             store = ImageStore.open(folder) if folder is not None else None
             if store is not None:
                 self.pixel_hashes[split if data is self.data else f"{data.identity[:8]}/{split}"] = store.content
@@ -196,7 +183,10 @@ class Cell:
     def _feature_parts(self, pixels: str) -> dict[str, Any]:
         """Everything that decides a cached activation; `pixels` names the edits."""
         job, recipe = self.job, self.recipe
+        offer = self.plugins.backbones.find(job.backbone)
         return {
+            "sources": [*self._method(pixels).sources, source_of(offer.load(), offer)],
+            "torch": torch.__version__,
             "pixels": job.data.identity,
             "edit": pixels,
             "backbone": job.backbone,
@@ -259,8 +249,12 @@ class Cell:
         count, batch = len(source.tables[split]), self.recipe.eval_batch
         source.bank.ensure(self.model.backbone, images, taps, split, view, count, self.device, batch, report)
 
-    def train(self, store: Store) -> Path:
-        """Train to the end, or on from a checkpoint; returns the folder to commit."""
+    def train(self, store: Store, stop: Callable[[], bool] = lambda: False) -> Path:
+        """Train to the end, or on from a checkpoint; returns the folder to commit.
+
+        Raises:
+            Stopped: When `stop()` became true: a checkpoint was written.
+        """
         job, began = self.job, time.time()
         if job.init_key is not None:
             self._load_init(store.training(job.init_key))
@@ -282,8 +276,10 @@ class Cell:
             secondary=self.secondary,
             start_competes=self.recipe.select == "released" and job.init_key is not None,
             report=self.send,
+            stop=stop,
         )
         progress = trainer.run()
+        point("select.frozen")
         folder = store.aside("training", job.training_key)
         save_tensors(folder / "weights.safetensors", self.model.state_dict())
         write_log(folder / "log.jsonl", progress.log)
@@ -300,6 +296,7 @@ class Cell:
             "pixels": self.pixel_hashes,
             "seconds": round(time.time() - began, 1),
         }
+        point("weights.written")
         return folder
 
     def load(self, folder: Path) -> None:
@@ -325,22 +322,29 @@ class Cell:
         method = self.model.method
         folder = store.aside("run", self.job.key)
         reference = self.tables["train"].loc[self.rows]
+        again = Again(self.model, self.source, start, self.device, (self.job.key,))
         plan = [("train", self.rows, CENTRE)]
         plan += [("train", self.rows, view) for view in self.views]
         plan += [(split, np.arange(len(self.tables[split])), CENTRE) for split in ("val", "test")]
         for split, rows, view in plan:
+            if split == "test":
+                point("predict.before_test")
             torch.manual_seed(seed_for("predict", self.job.key, split, view.name))
             outputs = predict_split(
                 self.model, self.source, split, rows, view, start, self.device, self.recipe.eval_batch,
                 embedding=self.job.backbone if self.recipe.embeddings else None,
             )  # fmt: skip
-            outputs = method.postprocess(outputs, reference, self.model.head)
+            raw, outputs = outputs, method.postprocess(outputs, reference, self.model.head)
+            if view is CENTRE:
+                again.keep(split, rows, raw, outputs)
             name = split if view is CENTRE else f"{split}@{self.views.index(view)}"
             write_outputs(folder / "predictions" / name, outputs, method.report())
             self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
+        again.check(reference)
         for number, name in enumerate(self.job.beside):
             for part, table in self.others[name].items():
                 self._predict_beside(name, part, len(table), start, beside(folder, number))
+        point("predictions.written")
         return folder
 
     def _predict_beside(self, name: str, split: str, count: int, start: str, folder: Path) -> None:
@@ -370,5 +374,4 @@ def group_counts(table: pd.DataFrame, groups: Mapping[str, int]) -> dict[str, li
 
 def _finished_weights(folder: Path) -> dict[str, torch.Tensor]:
     """A finished training's weights, their hash checked."""
-    digest = io.read_json(folder / "manifest.json")["files"]["weights.safetensors"]
-    return load_tensors(folder / "weights.safetensors", digest)
+    return load_tensors(Store(folder.parents[1]).checked(folder, "weights.safetensors"))

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from biasbench import io
 from biasbench.errors import IntegrityError, StoreError, printable
+from biasbench.faults import point
+from biasbench.seal import LOG, read_sealed, write_sealed
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -87,7 +89,8 @@ class Checkpoints:
         with io.writing_folder(self.folder / f"{number:06d}") as aside:
             save_tensors(aside / "tensors.safetensors", tensors)
             digest = io.hash_file(aside / "tensors.safetensors")
-            io.write_json(aside / "state.json", {"sha256": digest, "state": skeleton})
+            write_sealed(aside / "state.json", {"tensors": digest, "state": skeleton})
+        point("checkpoint.saved")
         for old in self._numbers()[:-2]:
             shutil.rmtree(self.folder / f"{old:06d}", ignore_errors=True)
 
@@ -96,10 +99,11 @@ class Checkpoints:
         for number in reversed(self._numbers()):
             folder = self.folder / f"{number:06d}"
             try:
-                meta = io.read_json(folder / "state.json")
-                return unflatten(meta["state"], load_tensors(folder / "tensors.safetensors", meta["sha256"]))
-            except (IntegrityError, StoreError, KeyError, TypeError):
-                shutil.rmtree(folder, ignore_errors=True)  # damaged: the one before it serves
+                meta = read_sealed(folder / "state.json")
+                return unflatten(meta["state"], load_tensors(folder / "tensors.safetensors", meta["tensors"]))
+            except (IntegrityError, StoreError, KeyError) as error:
+                LOG.warning("%s The training goes on from the checkpoint before it, if there is one", error)
+                shutil.rmtree(folder, ignore_errors=True)
         return None
 
     def _numbers(self) -> list[int]:

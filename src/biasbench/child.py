@@ -1,27 +1,37 @@
 """The child's side: one process, one job, events to the parent, results in files.
 
 A child is handed no label of the test split. It writes into folders that the parent gave
-it and tells the parent when a folder is complete; the parent checks and commits.
+it and tells the parent when a folder is complete; the parent checks and commits. It holds
+no claim: its parent does, and it ends when its parent is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
 from biasbench.errors import EXIT_BUG, BiasBenchError
+from biasbench.family import adopt
+from biasbench.faults import point
 from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob
 from biasbench.plugins import describe_exception
+from biasbench.stopping import Asked, Stopped
+from biasbench.store import Store
+
+Send = Callable[[Mapping[str, Any]], None]
 
 
 class Channel:
@@ -45,53 +55,139 @@ class Channel:
             os._exit(1)
 
 
-def main(path: str, connection: Connection, log: str) -> None:
+class CellWork(Protocol):
+    """What computes a cell."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is told of its training."""
+
+    def load(self, folder: Path) -> None:
+        """Take a finished training."""
+
+    def train(self, store: Store, stop: Callable[[], bool]) -> Path:
+        """Train to the end, or on from a checkpoint; the folder to commit.
+
+        Raises:
+            Stopped: When `stop()` became true: a checkpoint was written.
+        """
+
+    def predict(self, store: Store) -> Path:
+        """Write predictions; the folder to commit."""
+
+
+class Computing:
+    """What a child computes; torch is imported when it is needed."""
+
+    def images(self, job: ImagesJob, send: Send) -> None:
+        """Decode a data set's images."""
+        from biasbench.cell import prepare_images
+
+        prepare_images(job, send)
+
+    def faces(self, job: FacesJob, send: Send) -> None:
+        """Look for faces."""
+        from biasbench.faces.search import search
+
+        search(job.folders, job.data.tables, job.data.root, send)
+
+    def cell(self, job: CellJob, send: Send) -> CellWork:
+        """What trains and predicts a cell."""
+        from biasbench.guarded import GuardedCell
+
+        return GuardedCell(job, send)
+
+    def measure(self, job: MeasureJob) -> list[dict[str, Any]]:
+        """The measurements of a run."""
+        from biasbench.measure import measure_run
+
+        return measure_run(job)
+
+
+def main(path: str, connection: Connection, output: Connection, computing: Computing | None = None) -> None:
     """Run the job described in a file.
 
     Args:
         path: JSON of a `Job`.
         connection: To the parent.
-        log: File that everything printed goes to.
+        output: Takes everything printed.
+        computing: What computes it.
     """
     os.setpgid(0, 0)  # the parent ends the whole group, what plugins started included
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    output.close()
+    faulthandler.enable(file=2)
+    _first_to_go()
+    adopt()
+    _end_with_parent(connection)
     channel = Channel(connection)
     try:
         job: Job = TypeAdapter(Job).validate_json(Path(path).read_bytes())
-        _run(job, channel)
+        point("child.started")
+        _run(job, channel, computing or Computing())
         channel.send({"event": "done"})
+        point("child.answered")
+    except Stopped:
+        channel.send({"event": "stopped"})
     except BiasBenchError as error:
         channel.send({"event": "error", "message": str(error), "exit_code": error.exit_code, "bug": False})
     except BaseException as error:  # a plugin may raise anything; the cell has failed, not the sweep
         traceback.print_exc()
-        channel.send({"event": "error", "message": explain(error), "exit_code": EXIT_BUG, "bug": True, "log": log})
+        channel.send({"event": "error", "message": explain(error), "exit_code": EXIT_BUG, "bug": True})
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
 
 
-def _run(job: Job, channel: Channel) -> None:
+def _first_to_go() -> None:
+    """When memory runs out, the kernel ends the process that wanted it, not the runner."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")
+
+
+def _end_with_parent(connection: Connection) -> None:
+    """End the whole group as soon as the parent's end of the pipe is closed, whatever a plugin is doing."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(connection.fileno(), 0)  # a hang-up alone is reported
+        poll.poll()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run(job: Job, channel: Channel, computing: Computing) -> None:
     if isinstance(job, ImagesJob):
-        from biasbench.cell import prepare_images
-
-        prepare_images(job, channel.send)
+        computing.images(job, channel.send)
     elif isinstance(job, FacesJob):
-        from biasbench.faces.search import search
-
-        search(job.folders, job.data.tables, job.data.root, channel.send)
+        computing.faces(job, channel.send)
     elif isinstance(job, CellJob):
-        from biasbench.cell import run_cell
+        _run_cell(job, channel, computing)
+    else:
+        channel.send({"event": "measured", "records": computing.measure(job)})
 
-        run_cell(job, channel)
-    elif isinstance(job, MeasureJob):
-        from biasbench.measure import measure_run
 
-        channel.send({"event": "measured", "records": measure_run(job)})
+def _run_cell(job: CellJob, channel: Channel, computing: Computing) -> None:
+    """Train and predict one cell; the parent commits each folder it is told of."""
+    store = Store(job.results)
+    cell = computing.cell(job, channel.send)
+    if store.has_training(job.training_key):
+        cell.load(store.training(job.training_key))
+    else:
+        with Asked() as asked:
+            folder = cell.train(store, lambda: bool(asked))
+        channel.send({"event": "trained", "folder": str(folder), "manifest": cell.manifest})
+        channel.wait()
+    if job.predict:
+        folder = cell.predict(store)
+        channel.send({"event": "predicted", "folder": str(folder)})
+        channel.wait()
 
 
 def explain(error: BaseException) -> str:

@@ -12,6 +12,7 @@ keys; relative paths count from the file's folder:
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ def load_settings(
         folder: Where `biasbench.toml` is looked for; the working directory by default.
 
     Raises:
-        UsageError: For a configuration file that cannot be read or says something unknown.
+        UsageError: For a configuration file that cannot be read or says something unknown, and for a path
+            that no folder can have.
 
     Example:
         >>> s = load_settings(data=["/a:/b"], environ={"BIASBENCH_RESULTS": "/r"}, folder=Path("/nowhere"))
@@ -77,12 +79,29 @@ def load_settings(
         for key, paths in values.items():
             if paths:
                 given.setdefault(key, (origin, paths))
+    for key in KEYS:
+        _check(*given[key], key)
     return Settings(
         data_roots=given["data"][1],
         results=given["results"][1][0],
         cache=given["cache"][1][0],
         origins={key: given[key][0] for key in KEYS},
     )
+
+
+def _check(origin: str, paths: Iterable[Path], key: str) -> None:
+    """Refuse paths that the system itself refuses: too long, a loop of links, a NUL."""
+    for path in paths:
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            if getattr(error, "errno", None) in (errno.ENAMETOOLONG, errno.ELOOP, None):
+                raise UsageError(
+                    f"{key}: no folder can have this path: {printable(reason)}",
+                    where=f"{printable(path, 100)} ({printable(origin)})",
+                    fix="Give another path",
+                ) from error
 
 
 def _layers(
@@ -128,7 +147,7 @@ def _read(file: Path) -> dict[str, tuple[Path, ...]]:
     """The paths that a configuration file sets; all its mistakes are told at once."""
     where = printable(file)
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows' editors put a mark first
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

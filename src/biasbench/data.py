@@ -37,6 +37,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 IntArray = NDArray[np.int64]
 Progress = Callable[[int, int], None]
+LARGEST = 1e15
+"""Of numbers that a model computes. The squares of larger ones, summed over a million rows, leave float32: attackers
+then learn from inf, and a leak that is there is not found."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Predictions:
         for name, array in sized.items():
             if len(array) != n:
                 raise DataError(f"{name!r} has {len(array)} rows, the split has {n}")
-        for scores in (self.scores, *self.views):
+        for scores in (self.scores, self.embeddings, *self.views):
             for name, array in scores.items():
                 if not np.isfinite(array).all():
                     bad = int((~np.isfinite(array)).any(axis=tuple(range(1, array.ndim))).argmax())

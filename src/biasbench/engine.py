@@ -2,8 +2,8 @@
 
 `Trainer.run` goes through the recipe's stages. In each epoch the task's step alternates
 with the steps of the method's phases; after each epoch the validation split is scored, the
-log grows by one line and a checkpoint is written. A training that was stopped goes on from
-its last epoch with the same bits.
+log grows by one line and a checkpoint is written. A training that was killed goes on from
+its last epoch, one that was asked to end from its last step, with the same bits.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from biasbench import io
 from biasbench.checkpoint import Checkpoints
-from biasbench.data import IntArray, Task
+from biasbench.data import LARGEST, IntArray, Task
 from biasbench.errors import CellError
+from biasbench.faults import point
 from biasbench.features import View, fits
 from biasbench.method import Phase, overrides
 from biasbench.model import Device, Model
@@ -30,7 +31,8 @@ from biasbench.recipe import Recipe, Stage
 from biasbench.rng import Part, seed_for
 from biasbench.scoring import macro_f1, mean_average_precision
 from biasbench.source import CENTRE, Source
-from biasbench.steps import Steps
+from biasbench.steps import Begun, Steps
+from biasbench.stopping import Stopped
 from biasbench.streams import Stream, chunks, epoch_batches
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -46,12 +48,14 @@ class Progress:
         log: One record per epoch.
         best: Validation F1 of the kept weights, and which epoch they are from; its stage is
             `"init"` if they are those that the training started from.
+        saved: Checkpoints written.
     """
 
     stage: int = 0
     epoch: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    saved: int = 0
 
 
 def trained_from(model: Model, stage: Stage) -> str:
@@ -106,6 +110,7 @@ class Trainer:
         checkpoints: Where to keep them.
         start_competes: Whether the weights that the training starts from may be selected.
         report: Receives an event after every epoch.
+        stop: Whether to end, asked between steps.
         progress: How far it is.
         kept: The selected weights so far.
     """
@@ -125,6 +130,7 @@ class Trainer:
     secondary: Mapping[str, Source] = field(default_factory=dict)
     start_competes: bool = False
     report: Report = lambda _event: None
+    stop: Callable[[], bool] = lambda: False
     progress: Progress = field(default_factory=Progress)
     kept: dict[str, Tensor] = field(default_factory=dict)
 
@@ -140,6 +146,7 @@ class Trainer:
 
         Raises:
             CellError: When a loss or logit is not finite.
+            Stopped: When it was asked to end; a checkpoint is written.
         """
         saved = self.checkpoints.latest()
         if saved is not None:
@@ -176,33 +183,54 @@ class Trainer:
                 rate = phase.lr if phase.absolute_lr else phase.lr * stage.lr
                 optimisers[phase.name] = self._optimiser(list(phase.params), rate, stage)
             streams[phase.name] = self._stream(phase, stage, number)
-        resumed = saved is not None and self.progress.stage == position
-        if resumed and self.progress.epoch:
+        begun = Begun()
+        if saved is not None:
+            begun = Begun(**saved["begun"])
             for name, state in saved["optimisers"].items():
                 restore(optimisers[name], state)
             for name, cursor in saved["cursors"].items():
                 streams[name].cursor = cursor
         step = Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
-        while self.progress.epoch < stage.epochs:
-            epoch, began = self.progress.epoch, time.perf_counter()
-            torch.manual_seed(seed_for(*self.run_name, "torch", number, epoch))
-            losses = step.epoch(number, epoch)
-            score, notes = self.evaluate(start, act=stage.method)
-            self.progress.epoch += 1
-            record = {"stage": number, "epoch": epoch + 1, "epochs": stage.epochs, "start": start, **losses}
-            record |= {"val_f1": score["f1"], "val_map": score["map"], **notes}
-            self._keep(score["f1"], record, last=position == len(self.stages) - 1)
-            self.progress.log.append(record)
+
+        def save() -> None:
+            self.progress.saved += 1
             state = {
                 "progress": vars(self.progress),
                 "model": self.model.state_dict(),
                 "kept": self.kept,
                 "optimisers": {name: o.state_dict() for name, o in optimisers.items()},
                 "cursors": {name: s.cursor for name, s in streams.items()},
+                "begun": vars(begun),
+                "random": random_state(self.device),
             }
-            self.checkpoints.save(len(self.progress.log), state)
+            self.checkpoints.save(self.progress.saved, state)
+
+        def between() -> None:
+            point("train.step")
+            if self.stop():
+                save()
+                raise Stopped
+
+        while self.progress.epoch < stage.epochs:
+            epoch, began = self.progress.epoch, time.perf_counter()
+            torch.manual_seed(seed_for(*self.run_name, "torch", number, epoch))
+            if begun.step:
+                set_random_state(self.device, saved["random"])
+            losses = step.epoch(number, epoch, begun, between)
+            step.check()
+            score, notes = self.evaluate(start, act=stage.method)
+            self.progress.epoch += 1
+            record = {"stage": number, "epoch": epoch + 1, "epochs": stage.epochs, "start": start, **losses}
+            record |= {"val_f1": score["f1"], "val_map": score["map"], **notes}
+            self._keep(score["f1"], record, last=position == len(self.stages) - 1)
+            self.progress.log.append(record)
+            begun = Begun()
+            point("train.epoch_end")
+            save()
             write_log(self.checkpoints.folder / "log.jsonl", self.progress.log)  # to be watched while it runs
             self.report({"event": "epoch", **record, "seconds": time.perf_counter() - began})
+            if self.stop():
+                raise Stopped
         self.progress.stage, self.progress.epoch = position + 1, 0
 
     def _enter_start(self) -> None:
@@ -277,7 +305,8 @@ class Trainer:
                 with self.device.autocast():
                     out = model(x, batch, start, act=act, keep=method.taps if act else ())
                     codes = {k: self.device.put(v[batch.index]) for k, v in labels_of.attributes.items()}
-                    told = replace(batch, attributes=codes)
+                    targets = None if labels_of.targets is None else self.device.put(labels_of.targets[batch.index])
+                    told = replace(batch, attributes=codes, targets=targets)
                     for name, values in (method.diagnose(out, told) if act else {}).items():
                         seen.setdefault(name, []).append(values.float().cpu())
                 scores.append(out.scores["label"].float().cpu())
@@ -286,7 +315,7 @@ class Trainer:
         y = labels_of.targets
         assert y is not None
         logits = torch.cat(scores)
-        if not bool(torch.isfinite(logits).all()):
+        if not bool((logits.abs() <= LARGEST).all()):
             raise CellError("a validation logit is not finite; a broken model would look perfectly fair")
         truth, decoded = y.numpy().astype(np.int64), torch.cat(labels).numpy()
         result = {
@@ -308,6 +337,21 @@ def _codes(source: Source, attribute: str) -> IntArray:
 def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """Write an epoch log as JSON lines, whole or not at all."""
     io.write_text(path, "".join(io.canonical_json(record) + "\n" for record in log))
+
+
+def random_state(device: Device) -> dict[str, Tensor]:
+    """Where torch's generators stand: what draws from them within an epoch goes on from there."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device.device)
+    return found
+
+
+def set_random_state(device: Device, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device.device)
 
 
 def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ EXIT_BUG = 3
 EXIT_DATA = 4
 EXIT_STORE = 5
 EXIT_INTEGRITY = 6
+EXIT_REQUEUE = 75  # sysexits.h: "temporary failure; the user is invited to retry"
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 

@@ -7,6 +7,9 @@ process before use.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +23,11 @@ from numpy.typing import NDArray
 
 from biasbench import io
 from biasbench.backbone import Backbone
-from biasbench.data import IntArray
-from biasbench.errors import CellError, IntegrityError, StoreError
+from biasbench.data import LARGEST, IntArray
+from biasbench.errors import CellError, IntegrityError, StoreError, printable
+from biasbench.faults import point
 from biasbench.model import Device
+from biasbench.seal import LOG
 from biasbench.streams import chunks
 
 GIGABYTE = 2**30
@@ -80,11 +85,21 @@ class FeatureBank:
         return (self.path(tap, split, view) / "meta.json").exists()
 
     def rows(self, tap: str, split: str, view: View, rows: IntArray) -> torch.Tensor:
-        """[B, ...] float32 activations of some rows."""
+        """[B, ...] float32 activations of some rows.
+
+        Raises:
+            StoreError: When they are missing or unreadable.
+            IntegrityError: When they are not what was written.
+        """
         path = self.path(tap, split, view)
         if path.name not in self._open:
             meta = io.read_json(path / "meta.json")
-            self._open[path.name] = io.read_array(path / "data.npy", meta["sha256"])
+            digest = meta.get("sha256") if isinstance(meta, dict) else None
+            if meta != self._meta(tap, split, view, digest):
+                raise IntegrityError("the file is damaged", where=printable(path / "meta.json"))
+            self._open[path.name] = io.read_array(path / "data.npy", digest)
+            with contextlib.suppress(OSError):
+                os.utime(path / "meta.json")  # when it was last used: `biasbench gc --cache` asks
         return torch.from_numpy(np.ascontiguousarray(self._open[path.name][rows]))
 
     def ensure(
@@ -133,16 +148,22 @@ class FeatureBank:
                         arrays[tap][rows] = out
                 report(int(rows[-1]) + 1, count)
             backbone.train(training)
+            point("features.computed")
             for tap, array in arrays.items():
                 self._write(self.path(tap, split, view), array, tap, split, view)
+            point("features.written")
 
     def _write(self, path: Path, array: NDArray[np.float32], tap: str, split: str, view: View) -> None:
-        if not np.isfinite(array).all():
+        if not np.abs(array).max(initial=0) <= LARGEST:
             raise CellError(f"the backbone's activation at {tap} is not finite on {split} images")
         with io.writing_folder(path) as aside:
             io.write_array(aside / "data.npy", array)
-            meta = {"sha256": io.hash_file(aside / "data.npy"), "tap": tap, "split": split, "view": view.name}
-            io.write_json(aside / "meta.json", {**meta, "parts": self.parts})
+            io.write_json(aside / "meta.json", self._meta(tap, split, view, io.hash_file(aside / "data.npy")))
+
+    def _meta(self, tap: str, split: str, view: View, digest: Any) -> Any:
+        """What stands beside an array, as it is read from JSON."""
+        meta = {"sha256": digest, "tap": tap, "split": split, "view": view.name, "parts": self.parts}
+        return json.loads(io.canonical_json(meta))
 
     def _discard_damaged(self, taps: Sequence[str], split: str, view: View) -> None:
         """A cached array that cannot be trusted is computed again: it is no result."""
@@ -151,5 +172,6 @@ class FeatureBank:
                 continue
             try:
                 self.rows(tap, split, view, np.arange(1))
-            except (IntegrityError, StoreError):
+            except (IntegrityError, StoreError) as error:
+                LOG.warning("%s It is computed again", error)
                 shutil.rmtree(self.path(tap, split, view), ignore_errors=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from biasbench import io
 from biasbench.data import SPLITS, Split, withhold
+from biasbench.errors import printable
 from biasbench.faces import boxes_file
 from biasbench.images import store_key
 from biasbench.job import DataInput
 from biasbench.planned import Cell, Data
+from biasbench.seal import LOG
 from biasbench.store import Store
 
 
@@ -41,27 +44,29 @@ class Inputs:
     def _write(self, cell: Cell, data: Data, splits: Sequence[Split]) -> DataInput:
         recipe, pipeline = cell.spec.recipe, cell.spec.method.build()
         regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
-        content = f"{data.fingerprint} {data.region_digest(regions) if regions else ''}"
+        content = f"{data.fingerprint} {data.pictures} {data.region_digest(regions) if regions else ''}"
         identity = io.hash_bytes((content if splits == SPLITS else f"{content} {','.join(splits)}").encode())
         columns = ",".join(data.tables["train"].columns)  # derived attributes come and go
         name = f"{identity} {columns} {recipe.short_side} {recipe.pixels}"
         if name in self._made:
             return self._made[name]
-        folder = self.store.work("inputs", io.hash_bytes(f"{identity} {columns}".encode())[:20])
+        writers = " ".join(f"{package}={version(package)}" for package in ("pandas", "pyarrow"))  # they decide bytes
+        folder = self.store.work("inputs", io.hash_bytes(f"{identity} {columns} {writers}".encode())[:20])
+        digests: dict[str, str] = {}
         tables: dict[str, Path] = {}
         region_files: dict[str, dict[str, Path]] = {}
         stores: dict[str, Path | None] = {}
         for split in splits:
             table = data.tables[split]
             tables[split] = folder / f"{split}.parquet"
-            _write_frame(tables[split], withhold(table) if split == "test" else table)
+            digests[tables[split].name] = _write_frame(tables[split], withhold(table) if split == "test" else table)
             region_files[split] = {}
             for region in regions:
                 detected = data.detected(split, region)  # a job of its own writes these before the cell starts
                 path = folder / f"{split}-{region}.parquet" if detected is None else boxes_file(detected)
                 region_files[split][region] = path
                 if detected is None:
-                    _write_frame(path, data.region(split, region))
+                    digests[path.name] = _write_frame(path, data.region(split, region))
             stores[split] = None
             if recipe.pixels == "store":
                 assert recipe.short_side is not None
@@ -78,11 +83,18 @@ class Inputs:
             label_names=dataset.label_names,
             groups={n: len(data.groups[n]) for n in first},
             identity=identity,
+            digests=digests,
         )
         return self._made[name]
 
 
-def _write_frame(path: Path, frame: Any) -> None:
-    if not path.exists():
-        with io.writing(path) as aside:
-            frame.to_parquet(aside, compression="zstd", index=False)
+def _write_frame(path: Path, frame: Any) -> str:
+    """Write a table unless just that is there; returns the file's SHA-256."""
+    content = frame.to_parquet(None, compression="zstd", index=False)
+    digest = io.hash_bytes(content)
+    if path.exists():
+        if io.hash_file(path) == digest:
+            return digest
+        LOG.warning("%s: the file is damaged. It is written again", printable(path))
+    io.write_bytes(path, content)
+    return digest

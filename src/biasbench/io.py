@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasbench.errors import DataError, IntegrityError, StoreError, printable
+from biasbench.faults import point
 
 ASIDE = ".aside-"
 
@@ -36,9 +37,13 @@ def writing(path: Path) -> Iterator[Path]:
     aside = path.parent / f"{ASIDE}{path.name}-{uuid.uuid4().hex[:8]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        point("file.opened")
         yield aside
+        point("file.written")
         _sync(aside)
+        point("file.synced")
         os.replace(aside, path)
+        point("file.renamed")
         _sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -60,6 +65,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     aside = path.parent / f"{ASIDE}{path.name}-{uuid.uuid4().hex[:8]}"
     try:
         aside.mkdir(parents=True)
+        point("folder.opened")
         yield aside
         commit_folder(aside, path)
     except OSError as error:
@@ -70,14 +76,17 @@ def writing_folder(path: Path) -> Iterator[Path]:
 
 def commit_folder(aside: Path, path: Path) -> None:
     """Sync every file below `aside` and rename it to `path`; an existing `path` is kept."""
+    point("folder.filled")
     for file in sorted(aside.rglob("*")):
         _sync(file)
     _sync(aside)
+    point("folder.synced")
     try:
         aside.rename(path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+    point("folder.renamed")
     _sync(path.parent)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from biasbench import io
 from biasbench.data import Task
 from biasbench.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class _Message(BaseModel):
@@ -27,6 +31,7 @@ class DataInput(_Message):
         label_names: K names.
         groups: Number of groups of each protected attribute.
         identity: Hash of everything above that decides pixels.
+        digests: SHA-256 of the Parquet files, by name; those that a job of its own writes later are not known.
     """
 
     root: Path
@@ -37,6 +42,19 @@ class DataInput(_Message):
     label_names: tuple[str, ...]
     groups: dict[str, int]
     identity: str
+    digests: dict[str, str] = {}
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """One of the Parquet files, as it was handed over.
+
+        Raises:
+            IntegrityError: When it has changed since.
+        """
+        import pandas as pd
+
+        if path.name in self.digests:
+            io.check_file(path, self.digests[path.name])
+        return pd.read_parquet(path)
 
 
 class ImagesJob(_Message):

@@ -24,6 +24,7 @@ MARKS = {
     "transductive": "what is said of one picture depends on the others of its split",
     "privileged": "predictions rest on what nobody knows of a new picture: regions that people annotated, or the "
     "protected attribute",
+    "degenerate": "the same is said of every picture",
 }
 """Flags that set rows apart (`Pipeline.row_flags` gives them), and what they mean."""
 
@@ -260,8 +261,9 @@ def standard_error(figure: Figure) -> float | None:
 def sort_rows(rows: Sequence[Row], columns: Sequence[Column], by: str) -> list[Row]:
     """Rows by one column, best first: by size for `higher` and `lower`, nearest to zero for `zero`.
 
-    Rows with marks follow those without, sorted among themselves. Rows without the figure come last of
-    their kind, as they stood.
+    Rows with marks follow those without, sorted among themselves. Of a kind, rows for which some planned seed has
+    no such figure follow those that have all: the seeds that are missing may be the bad ones. Rows without the
+    figure come last of their kind, as they stood.
 
     Args:
         rows: From `aggregate`.
@@ -274,11 +276,12 @@ def sort_rows(rows: Sequence[Row], columns: Sequence[Column], by: str) -> list[R
     column, sign = find_column(columns, by.removeprefix("-")), -1.0 if by.startswith("-") else 1.0
     direction = {"higher": -1.0, "lower": 1.0, "zero": 1.0, "none": -1.0}[column.better]
 
-    def key(row: Row) -> tuple[tuple[int, ...], bool, float]:
+    def key(row: Row) -> tuple[tuple[int, ...], bool, bool, float]:
         figure = row.figures.get(column.key)
         if figure is None or figure.mean is None:
-            return rank(row), True, 0.0
-        return rank(row), False, sign * direction * (abs(figure.mean) if column.better == "zero" else figure.mean)
+            return rank(row), True, True, 0.0
+        size = abs(figure.mean) if column.better == "zero" else figure.mean
+        return rank(row), False, figure.seeds < len(row.planned), sign * direction * size
 
     return sorted(rows, key=key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -11,48 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from biasbench import io
-from biasbench.errors import BiasBenchError, CellError, printable
+from biasbench.data import LARGEST
+from biasbench.errors import CellError, IntegrityError, printable
+from biasbench.faults import point
+from biasbench.guard.code import Code
 from biasbench.job import MeasureJob
 from biasbench.locate import SUPPLIED
+from biasbench.memo import Memo as Memo
 from biasbench.metric import Measurement, Metric
 from biasbench.plugins import Plugins, Registry, load_plugins
 from biasbench.rng import seed_for
 from biasbench.store import Store
 from biasbench.truth import beside, read_predictions
-
-
-class Memo:
-    """JSON values by the hash of a text that names every input; damaged ones are computed again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get(self, key: str) -> Any:
-        """The stored value, or None if there is none or it is damaged: a memo is no result."""
-        try:
-            stored = io.read_json(self._path(key))
-            if stored["key"] == key and stored["sha256"] == io.hash_bytes(io.canonical_json(stored["value"]).encode()):
-                return stored["value"]
-        except (BiasBenchError, KeyError, TypeError):
-            pass
-        return None
-
-    def put(self, key: str, value: Any) -> None:
-        """Store a value, whole or not at all."""
-        checked = io.hash_bytes(io.canonical_json(value).encode())
-        io.write_json(self._path(key), {"key": key, "value": value, "sha256": checked})
-
-    def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
-        """The stored value, or what `compute` returns, stored."""
-        value = self.get(key)
-        if value is None:
-            value = compute()
-            self.put(key, value)
-        return value
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{io.hash_bytes(key.encode())[:32]}.json"
 
 
 def build_metric(text: str, registry: Registry) -> Metric:
@@ -75,12 +45,14 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
     import torch
 
     torch.set_num_threads(job.threads)
+    code = Code()
     plugins: Plugins = load_plugins(job.plugins)
     store = Store(job.results)
     manifest = store.verify(store.run(job.key))
     spec, read = manifest["spec"], cache(read_predictions)
     records = []
     for name, measured in product(job.metrics, job.attributes):
+        point("measure.metric")
         metric = build_metric(name, plugins.metrics)
         place, groups, attribute = _place(store.run(job.key), manifest, measured)
         context = Measurement(
@@ -107,6 +79,7 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
             records.append({**record, **tidy(metric, figures), "error": None})
         except CellError as error:
             records.append({**undefined, "flags": [f"{metric.name} undefined: {printable(error)}"]})
+    code.check(plugins)
     return records
 
 
@@ -124,10 +97,15 @@ def tidy(metric: Metric, figures: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         CellError: When a declared column is missing.
+        IntegrityError: When a figure is infinite, or too large to be one; NaN alone means undefined.
     """
     keys = [c.key for c in metric.columns]
     if lacking := [k for k in keys if k not in figures]:
         raise CellError(f"metric {metric.name} returned no {', '.join(lacking)}")
+    for key in keys:
+        values = np.asarray(figures[key], np.float64)
+        if (np.abs(values) > LARGEST).any():
+            raise IntegrityError(f"metric {metric.name} says {float(np.abs(values).max()):g} for {key}: no figure")
     details = {k: _plain(v) for k, v in figures.items() if k not in keys}
     flags = details.pop("flags", None) or []
     rounds = {k: _plain(figures[k]) for k in keys if not np.isscalar(figures[k])}

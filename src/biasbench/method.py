@@ -143,6 +143,8 @@ class Method(nn.Module):
         flags: What a reader of its rows must know beside its options.
         data: Secondary data sets, as the user writes them, that `Phase.data` may name. Their
             training rows alone are read.
+        by_row: What it says of a picture depends on its row number, as noise that is drawn for each row
+            does. Its rows say so; nobody else may go by the number.
         transductive: What it says of one picture depends on the others of the split. Such rows are
             marked and stand apart.
         privileged: What it goes by at prediction that nobody knows of a new picture, such as
@@ -162,6 +164,7 @@ class Method(nn.Module):
     moves: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    by_row: bool = False
     transductive: bool = False
     privileged: tuple[str, ...] = ()
 
@@ -287,8 +290,8 @@ class Pipeline(Method):
                 for annotated by people.
 
         Returns:
-            Flags; then `"transductive"`, and `"privileged: ..."` for each thing that predictions rest on
-            and nobody knows of a new picture.
+            Flags; then `"by row number"`, `"transductive"`, and `"privileged: ..."` for each thing that predictions
+            rest on and nobody knows of a new picture.
 
         Example:
             >>> faceless = Method()
@@ -299,7 +302,8 @@ class Pipeline(Method):
         handed = (f"region {name}" for name in (*self.regions, *self.masks) if name not in detected)
         privileged = (f"privileged: {name}" for name in dict.fromkeys((*self.privileged, *handed)))
         own = _merge(m.flags for m in self.components)
-        return (*own, *(["transductive"] if self.transductive else []), *privileged)
+        by_row = ["by row number"] if any(m.by_row for m in self.components) else []
+        return (*own, *by_row, *(["transductive"] if self.transductive else []), *privileged)
 
     def check(self, info: BuildInfo) -> None:
         for m in self.components:

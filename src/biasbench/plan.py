@@ -164,7 +164,8 @@ class _Planner:
                 dataset, identity = open_dataset(text, self.plugins, self.settings, progress=self.progress)
                 offer = self.plugins.datasets.find(parse(text)[0].name)
                 data = Data(text.strip(), identity, dataset, limit, source_of(type(dataset), offer))
-                _ = data.tables, data.fingerprint
+                _ = data.opened, data.fingerprint
+                data.read_pictures(self.progress)
                 self.data[text, limit] = data
             except BiasBenchError as error:
                 self.problems.append(error)
@@ -208,7 +209,8 @@ class _Planner:
                 RunSpec(
                     resolved, data.text, data.fingerprint, text, weights.label, weights.digest, recipe, seed,
                     request.precision, self.device, sources, boxes,
-                    {name: found.fingerprint for name, found in secondary.items()}, tuple(request.secondary),
+                    {name: f"{found.fingerprint} {found.pictures}" for name, found in secondary.items()},
+                    tuple(request.secondary), data.pictures,
                 ),
                 data, backbone.strip(), component.name, options, weights, attributes, metrics,
                 request.protocol or recipe.protocol, request.overrides, reason, secondary,

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from biasbench import io
-from biasbench.data import SPLITS, Dataset, Split, attribute, check_table, table_digest
-from biasbench.errors import UsageError
+from biasbench.data import SPLITS, Dataset, Progress, Split, attribute, check_table, table_digest
+from biasbench.errors import IntegrityError, UsageError
 from biasbench.faces import FACE, MASKS, DetectedFaces, Faces, choose_faces
+from biasbench.pictures import content
 from biasbench.rng import generator
 from biasbench.spec import RunSpec
 from biasbench.weights import ResolvedWeights
@@ -26,18 +27,28 @@ PAPER_VIEWS = 5  # the published attackers see a fresh view of the training spli
 
 @dataclass
 class Data:
-    """An opened data set with its tables as this plan uses them."""
+    """An opened data set with its tables as this plan uses them.
+
+    `pictures` is the content of its image files, once they were read.
+    """
 
     typed: str
     text: str
     dataset: Dataset
     limit: int | None
     source: str = ""
+    pictures: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
         """Content of the data set, with the limit on its rows."""
         return io.hash_bytes(f"{self.dataset.fingerprint()} limit={self.limit}".encode())
+
+    def read_pictures(self, progress: Progress | None = None) -> None:
+        """Read the image files that are new or changed, so that `pictures` is known."""
+        names = [str(path) for split in SPLITS for path in self.tables[split]["path"]]
+        place = io.hash_bytes(str(Path(self.dataset.root).absolute()).encode(errors="surrogatepass"))[:32]
+        self.pictures = content(self.dataset.root, names, self.dataset.cache / "pictures" / f"{place}.json", progress)
 
     @cached_property
     def tables(self) -> dict[Split, pd.DataFrame]:
@@ -53,6 +64,24 @@ class Data:
                 raise UsageError(f"split {split} of {self.typed} has {len(table)} examples, too few to use")
             tables[split] = table
         return tables
+
+    @cached_property
+    def opened(self) -> dict[Split, tuple[list[str], str]]:
+        """Columns and digest of each split's table when this was first asked for."""
+        return {split: ([str(c) for c in table], table_digest(table)) for split, table in self.tables.items()}
+
+    def check(self) -> None:
+        """See that the tables, which are the truth, are as they were opened: plans run plugins' code beside them.
+
+        Raises:
+            IntegrityError: Naming the split whose table is not.
+        """
+        for split, (columns, digest) in self.opened.items():
+            if not {*columns} <= {*self.tables[split]} or table_digest(self.tables[split][columns]) != digest:
+                raise IntegrityError(
+                    f"the {split} table of {self.typed} has changed since it was opened",
+                    fix="A plugin writes into the data: leave it out, or repair it",
+                )
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pluggy
 
@@ -62,7 +64,8 @@ class Offer:
         """
         module_name, _, attribute = self.entry.target.partition(":")
         try:
-            found = getattr(importlib.import_module(module_name), attribute)
+            with _staying():
+                found = getattr(importlib.import_module(module_name), attribute)
             if not isinstance(found, type):
                 raise TypeError(f"{attribute} is not a class")
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
@@ -153,7 +156,7 @@ def _template(name: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Plugins:
-    """Everything that was discovered: four registries and the plugins that are broken."""
+    """Everything that was discovered: four registries, the plugins that are broken, and the origins of the others."""
 
     datasets: Registry
     backbones: Registry
@@ -195,7 +198,8 @@ def load_plugins(files: Iterable[str | Path] = (), *, entry_points: bool = True)
     for entry_point in _entry_points() if entry_points else ():
         name, dist = entry_point.name, _distribution(entry_point)
         try:
-            module = entry_point.load()
+            with _staying():
+                module = entry_point.load()
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
             broken.append(Broken(name, dist, describe_exception(error)))
             continue
@@ -208,7 +212,24 @@ def load_plugins(files: Iterable[str | Path] = (), *, entry_points: bool = True)
         for origin, answer in _answers(manager, hook, origins, broken):
             for item in answer:
                 registries[kind].add(Offer(_entry(item, hook, origin), origin))
-    return Plugins(**registries, broken=tuple(broken), origins=tuple(origins.values()), files=tuple(paths))
+    damaged = {(b.plugin, b.distribution) for b in broken}
+    whole = tuple(o for o in origins.values() if (o.plugin, o.distribution) not in damaged)
+    return Plugins(**registries, broken=tuple(broken), origins=whole, files=tuple(paths))
+
+
+@contextlib.contextmanager
+def _staying() -> Iterator[None]:
+    """A plugin's code that calls `os._exit` is told no: it would end the run with an exit code of its choice."""
+
+    def refuse(status: int) -> NoReturn:
+        raise SystemExit(f"os._exit({status})")
+
+    leave = os._exit
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def _entry_points() -> list[metadata.EntryPoint]:
@@ -235,7 +256,8 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _staying():
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(
@@ -271,7 +293,9 @@ def _answers(
         if name not in by_name:
             continue
         try:
-            yield origin, list(by_name[name].function())
+            with _staying():
+                answer = list(by_name[name].function())
+            yield origin, answer
         except (Exception, SystemExit) as error:
             broken.append(Broken(origin.plugin, origin.distribution, f"{hook}: {describe_exception(error)}"))
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from biasbench import io
-from biasbench.data import IntArray, Outputs
+from biasbench.data import LARGEST, IntArray, Outputs
 from biasbench.errors import CellError, IntegrityError, printable
 from biasbench.features import View
 from biasbench.model import Device, Model
@@ -68,17 +68,29 @@ def predict_split(
             if embedding:
                 embeddings.append(out.taps["embedding"].float().cpu())
     joined = {name: torch.cat(values).numpy() for name, values in scores.items()}
-    check_finite(joined, split)
-    ids = source.tables[split]["id"].to_numpy()[rows].tolist()
     kept = {embedding: torch.cat(embeddings).numpy()} if embedding else {}
+    check_finite({**joined, **{f"embedding {name}": array for name, array in kept.items()}}, split)
+    ids = source.tables[split]["id"].to_numpy()[rows].tolist()
     return Outputs(joined, torch.cat(labels).numpy(), ids, kept)
 
 
-def check_finite(scores: dict[str, NDArray[Any]], split: str) -> None:
-    """Raise a `CellError` if any score is not finite: a broken model would look perfectly fair."""
+def check_finite(scores: Mapping[str, NDArray[Any]], split: str) -> None:
+    """Refuse scores that are not finite, or so large that sums of their squares are not.
+
+    Raises:
+        CellError: A broken model would look perfectly fair: no attacker learns from NaN.
+
+    Example:
+        >>> check_finite({"label": np.array([[1e15]])}, "test")
+        >>> check_finite({"label": np.array([[1e38]])}, "test")
+        Traceback (most recent call last):
+        biasbench.errors.CellError: the score 'label' on test is as large as 1e+38: a broken model looks perfectly fair
+    """
     for name, array in scores.items():
-        if len(array) and not np.isfinite(array).all():
-            raise CellError(f"the score {name!r} on {split} is not finite; a broken model would look perfectly fair")
+        largest = float(np.abs(array).max(initial=0))  # NaN if any is
+        if not largest <= LARGEST:
+            how = f"as large as {largest:.0e}" if math.isfinite(largest) else "not finite"
+            raise CellError(f"the score {name!r} on {split} is {how}: a broken model looks perfectly fair")
 
 
 def write_outputs(folder: Path, outputs: Outputs, notes: Mapping[str, float] | None = None) -> None:
@@ -89,7 +101,7 @@ def write_outputs(folder: Path, outputs: Outputs, notes: Mapping[str, float] | N
         outputs: Of the split.
         notes: What `Method.report` says of them; undefined figures become null.
     """
-    check_finite(dict(outputs.scores), folder.name)
+    check_finite({**outputs.scores, **{f"embedding {k}": v for k, v in outputs.embeddings.items()}}, folder.name)
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in outputs.scores.items():
         io.write_array(folder / f"score-{_file(name)}.npy", array.astype(np.float32))

@@ -68,7 +68,7 @@ class RunFolder:
         if attribute not in self._chances:
             labels, name, groups = self._place(attribute)
             if len(groups) > 2:
-                groups = _large(labels, name, groups)
+                groups = _large(self.store, self.store.run(self.key), labels, name, groups)
             self._chances[attribute] = 100 / len(groups) if len(groups) > 1 else None
         return self._chances[attribute]
 
@@ -205,7 +205,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield item
 
 
-def _large(labels: Path, name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+def _large(store: Store, run: Path, labels: Path, name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
     """The groups that leakage measures, by the labels that the run stored; all of them where it stored none."""
     files = {split: labels / f"{split}.parquet" for split in SPLITS}
     if not all(file.is_file() for file in files.values()):
@@ -213,6 +213,7 @@ def _large(labels: Path, name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
     column = f"attribute/{name}"
     samples: dict[Split, Sample] = {}
     for split, file in files.items():
+        store.checked(run, file.relative_to(run).as_posix())
         try:
             codes = pd.read_parquet(file, columns=[column])[column].to_numpy(np.int64)
             samples[split] = Sample(np.zeros(len(codes), np.int64), codes)

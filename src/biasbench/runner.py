@@ -10,18 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from biasbench.environment import environment
+from biasbench import io
+from biasbench.claims import Claims
+from biasbench.commit import commit_run, commit_training
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
-from biasbench.executors.local import LocalExecutor, StartMethod, describe_death
+from biasbench.executors.local import ENDS, LocalExecutor, describe_death
 from biasbench.faces import DetectedFaces
-from biasbench.images import ImageStore
-from biasbench.inputs import Inputs
-from biasbench.job import CellJob, DataInput, FacesJob, ImagesJob, Job, MeasureJob, WeightsInput
+from biasbench.faults import point
+from biasbench.job import CellJob, FacesJob, Job
+from biasbench.jobs import Jobs, images_job
 from biasbench.planned import Cell
+from biasbench.presence import working_in
+from biasbench.stopping import Asked
 from biasbench.store import Store
-from biasbench.truth import beside, write_truth
 
 Report = Callable[[Mapping[str, Any]], None]
+GRACE = 25.0
+"""Seconds that what runs has to end by itself when the run is asked to; then it is killed."""
 
 
 @dataclass
@@ -32,6 +37,8 @@ class Task:
         name: Unique.
         cell: The cell it serves; None for images.
         make: Builds the job when it is about to start.
+        claims: Keys that nobody else may work on meanwhile, as long as they are not done.
+        done: Whether it needs no more work; another runner may have done it.
         needs: Names of tasks that must be done before.
         pixels: Tasks that share it share cached activations: one at a time until they exist.
     """
@@ -39,6 +46,8 @@ class Task:
     name: str
     cell: Cell | None
     make: Callable[[Cell | None], Job]
+    claims: Callable[[], list[str]] = list
+    done: Callable[[], bool] | None = None
     needs: set[str] = field(default_factory=set)
     pixels: str | None = None
     began: float = 0.0
@@ -79,7 +88,7 @@ class Runner:
         plugin_files: Files given with `--plugin`.
         tensorboard: Whether cells write event files.
         report: Receives progress events.
-        start: How processes start.
+        executor: Runs jobs; made with the folder of their files.
     """
 
     def __init__(
@@ -93,44 +102,81 @@ class Runner:
         plugin_files: Sequence[str] = (),
         tensorboard: bool = False,
         report: Report = lambda _event: None,
-        start: StartMethod = "forkserver",
+        executor: Callable[[Path], LocalExecutor] = LocalExecutor,
     ) -> None:
-        self.cells, self.store, self.cache, self.device, self.slots = list(cells), store, cache, device, jobs
-        self.plugin_files, self.tensorboard, self.report = tuple(plugin_files), tensorboard, report
-        self.start: StartMethod = start
+        self.cells, self.store, self.slots, self.report = list(cells), store, jobs, report
+        self.make_executor = executor
+        self.jobs = Jobs(store, cache, device, tuple(plugin_files), tensorboard=tensorboard)
         self.summary = Summary()
         self.waiting: dict[str, Task] = {}
         self.active: dict[str, Task] = {}
         self.warm: set[str] = set()
-        self.inputs = Inputs(store, cache)
+        self.claims = Claims(store)
         self.ended: dict[str, str | None] = {}  # task -> None when done, else why it failed
 
     # ------------------------------------------------------------------ the loop
     def run(self) -> Summary:
         """Run what is not finished; a failed cell never stops the others.
 
+        SIGINT, SIGTERM and SIGUSR1 end it: trainings write a checkpoint after their next step, and what is
+        complete is stored. A second signal ends it at once.
+
         Raises:
             StoreError: When the store cannot be written: nothing finished is lost.
+            Requeued: After SIGUSR1; after the others what they raise anyway.
         """
+        with working_in(self.store.root), working_in(self.jobs.cache), Asked() as asked:
+            try:
+                self._run(asked)
+            except OSError as error:  # of what is not a result: a folder, a process, a pipe
+                raise io.unwritable(Path(error.filename or self.store.root), error) from error
+            finally:
+                self.claims.release_all()
+            asked.obey()
+        return self.summary
+
+    def _run(self, asked: Asked) -> None:
         self.store.write_plan([cell.record() for cell in self.cells])
+        point("plan.written")
         self.report({"event": "plan", "cells": len(self.cells)})
         self._queue()
         jobs = self.store.work("jobs")
         jobs.mkdir(parents=True, exist_ok=True)
-        with LocalExecutor(jobs, self.start) as executor:
-            while self.waiting or self.active:
+        with self.make_executor(jobs) as executor:
+            while (self.waiting or self.active) and not asked:
                 self._submit(executor)
-                for name, event in executor.events(timeout=1.0):
+                # without an active job, others work on all that is left
+                for name, event in executor.events(timeout=1.0 if self.active else 0.2):
                     self._handle(executor, name, event)
-        return self.summary
+            if asked:
+                self._wind_up(executor)
+
+    def _wind_up(self, executor: LocalExecutor) -> None:
+        """Keep what jobs still finish; one that ends without having finished has not failed."""
+        executor.ask()
+        deadline = time.monotonic() + GRACE
+        while self.active and time.monotonic() < deadline:
+            for name, event in executor.events(timeout=0.5):
+                if event["event"] in ENDS and event["event"] != "done":
+                    del self.active[name]
+                else:
+                    self._handle(executor, name, event)
+
+    def _outlived(self, task: Task, need: str) -> bool:
+        """Whether a task has what it needs of a cell that failed: a training outlives a prediction that is void."""
+        if task.cell is None or task.name.startswith("measure-") or not need.startswith(("cell-", "train-")):
+            return False
+        init = task.cell.init_cell()
+        keys = (task.cell.training_key, *([init.training_key] if init else []))
+        return any(map(self.store.has_training, keys))
 
     def _submit(self, executor: LocalExecutor) -> None:
         for task in list(self.waiting.values()):
             if len(self.active) >= self.slots:
                 return
-            if task.name not in self.waiting or not task.needs <= set(self.ended):
+            if task.name not in self.waiting or not task.needs <= self.ended.keys():
                 continue
-            broken = [n for n in task.needs if self.ended[n] is not None]
+            broken = [n for n in task.needs if self.ended[n] is not None and not self._outlived(task, n)]
             if broken:
                 del self.waiting[task.name]
                 self._finish(task, f"it needs {self._title(broken[0])}, which failed: {self.ended[broken[0]]}")
@@ -141,33 +187,44 @@ class Runner:
                 and any(t.pixels == task.pixels for t in self.active.values())
             ):
                 continue  # another cell is computing the activations that this one would read
+            if not self.claims.take(task.name, task.claims()):
+                continue  # another runner works on it
             del self.waiting[task.name]
-            task.began = time.time()
-            try:
-                job = task.make(task.cell)
-            except BiasBenchError as error:
-                self._finish(task, str(error))
-                if isinstance(error, StoreError):
-                    raise
+            if task.done is not None and task.done():  # by another runner, before we claimed it
+                self._finish(task, None)
                 continue
-            self.active[task.name] = task
+            self._start(executor, task)
+
+    def _start(self, executor: LocalExecutor, task: Task) -> None:
+        task.began = time.time()
+        try:
+            job = task.make(task.cell)
             executor.submit(task.name, job)
-            if task.cell is not None and isinstance(job, CellJob):
-                self._cell(task.cell, "start")
-            self.report({"event": "job", "name": self._title(task.name), "state": "start"})
+        except BiasBenchError as error:
+            self._finish(task, str(error))
+            if isinstance(error, StoreError):
+                raise
+            return
+        self.active[task.name] = task
+        if task.cell is not None and isinstance(job, CellJob):
+            self._cell(task.cell, "start")
+        self.report({"event": "job", "name": self._title(task.name), "state": "start"})
 
     def _handle(self, executor: LocalExecutor, name: str, event: dict[str, Any]) -> None:
         task = self.active[name]
         kind = event["event"]
-        if kind in ("done", "error", "died"):
-            del self.active[name]
-            reason = None
+        if kind in ENDS:
+            reason, log = None, f" (log: {event['log']})" if "log" in event else ""
             if kind == "error" and event["exit_code"] == EXIT_STORE:
                 raise StoreError(event["message"])  # every other cell would meet the same
             if kind == "error":
-                reason = event["message"] + (f" (log: {event['log']})" if event.get("bug") else "")
+                reason = event["message"] + (log if event.get("bug") else "")
             elif kind == "died":
-                reason = f"{describe_death(event['exit'])} (log: {event['log']})"
+                reason = event.get("reason") or describe_death(event["exit"])
+                reason += log
+            elif task.done is not None and not (name in self.ended or task.done()):
+                reason = f"its process ended without a result{log}"
+            del self.active[name]
             self.report({"event": "job", "name": self._title(name), "state": "failed" if reason else "done"})
             self._finish(task, reason)
         elif kind in ("trained", "predicted"):
@@ -175,9 +232,9 @@ class Runner:
             folder = Path(event["folder"])
             try:
                 if kind == "trained":
-                    self._commit_training(task.cell, folder, event["manifest"])
+                    commit_training(self.store, task.cell, folder, event["manifest"])
                 else:
-                    self._commit_run(task.cell, folder, time.time() - task.began)
+                    commit_run(self.store, task.cell, folder, time.time() - task.began)
             except StoreError:
                 raise
             except BiasBenchError as error:
@@ -186,7 +243,9 @@ class Runner:
             executor.running[name].acknowledge()
         elif kind == "measured":
             assert task.cell is not None
+            point("measured.before")
             self.store.write_metrics(task.cell.key, event["records"])
+            point("measured.stored")
         elif kind == "features":
             self.warm.add(task.pixels or "")
         elif kind in ("epoch", "progress"):
@@ -195,6 +254,7 @@ class Runner:
     def _finish(self, task: Task, reason: str | None) -> None:
         reason = self.ended.get(task.name) or reason
         self.ended[task.name] = reason
+        self.claims.release(task.name)
         cell = task.cell
         if cell is None or task.name.startswith("train-"):
             return
@@ -209,6 +269,7 @@ class Runner:
                 )
             else:
                 self.store.note_unscored(record)
+                point("unscored.noted")
                 self.waiting.pop(f"measure-{cell.key}", None)
             self._cell(cell, "failed", reason)
         elif measuring:
@@ -242,14 +303,18 @@ class Runner:
                 self.summary.cached += 1
                 self._cell(cell, "cached")
             else:
-                self._add(Task(f"measure-{cell.key}", cell, self._measure_job))
+                self._add_measuring(cell, set())
         trainers: dict[str, str] = {}  # training key -> the task that computes it
         for cell in todo:
             trainers.setdefault(cell.training_key, f"cell-{cell.key}")
         for cell in todo:
             name = f"cell-{cell.key}"
             self._add_cell(name, cell, trainers, predict=True)
-            self._add(Task(f"measure-{cell.key}", cell, self._measure_job, {name}))
+            self._add_measuring(cell, {name})
+
+    def _add_measuring(self, cell: Cell, needs: set[str]) -> None:
+        name = f"measure-{cell.key}"
+        self._add(Task(name, cell, self.jobs.measuring, lambda: [name], lambda: self._measured(cell), needs))
 
     def _add_cell(self, name: str, cell: Cell, trainers: dict[str, str], *, predict: bool) -> None:
         """Queue a cell, or only its training, behind what it depends on."""
@@ -265,8 +330,16 @@ class Runner:
                     self._add_cell(trainers[init.training_key], init, trainers, predict=False)
                 needs.add(trainers[init.training_key])
         pixels = f"{cell.data.fingerprint} {cell.spec.backbone} {cell.spec.recipe.crop} {cell.spec.method.pixels}"
-        make = self._predicting_job if predict else self._training_job
-        self._add(Task(name, cell, make, needs, pixels if cell.spec.recipe.cache else None))
+        make = self.jobs.predicting if predict else self.jobs.training
+
+        def done() -> bool:
+            return self.store.has_run(cell.key) if predict else self.store.has_training(cell.training_key)
+
+        def claims() -> list[str]:
+            trained = self.store.has_training(cell.training_key)
+            return [f"run-{cell.key}"] * predict + [cell.training_key] * (not trained)
+
+        self._add(Task(name, cell, make, claims, done, needs, pixels if cell.spec.recipe.cache else None))
 
     def _add(self, task: Task) -> None:
         self.waiting.setdefault(task.name, task)
@@ -284,11 +357,9 @@ class Runner:
         if cell.spec.recipe.pixels == "native":
             return set()
         needs = set()
-        for data in (self.inputs.of(cell), *self.inputs.secondary(cell).values()):
-            if all(folder is not None and ImageStore.exists(folder) for folder in data.stores.values()):
-                continue
+        for data in (self.jobs.inputs.of(cell), *self.jobs.inputs.secondary(cell).values()):
             name = f"images-{data.identity[:16]}-{cell.spec.recipe.short_side}"
-            self._add(Task(name, None, partial(_images_job, data, cell.spec.recipe.short_side)))
+            self._add(Task(name, None, partial(images_job, data, cell.spec.recipe.short_side)))
             needs.add(name)
         return needs
 
@@ -297,93 +368,7 @@ class Runner:
         faces = cell.data.faces
         if not cell.spec.boxes or not isinstance(faces, DetectedFaces) or faces.found:
             return set()
-        data = self.inputs.of(cell)
+        data = self.jobs.inputs.of(cell)
         name = f"faces-{data.identity[:16]}"
-        self._add(Task(name, None, lambda _: FacesJob(data=data, folders=dict(faces.folders)), needs))
+        self._add(Task(name, None, lambda _: FacesJob(data=data, folders=dict(faces.folders)), needs=needs))
         return {name}
-
-    # ------------------------------------------------------------------ jobs
-    def _predicting_job(self, cell: Cell | None) -> CellJob:
-        return self._cell_job(cell, predict=True)
-
-    def _training_job(self, cell: Cell | None) -> CellJob:
-        return self._cell_job(cell, predict=False)
-
-    def _cell_job(self, cell: Cell | None, *, predict: bool) -> CellJob:
-        assert cell is not None
-        spec = cell.spec
-        init = spec.method.init
-        return CellJob(
-            key=cell.key if predict else cell.training_key,
-            method=spec.method.text if predict else spec.method.training_text,
-            training_method=spec.method.training_text,
-            training_key=cell.training_key,
-            init_key=spec.training_key(init) if init else None,
-            primary_attribute=cell.data.dataset.primary_attribute,
-            data=self.inputs.of(cell),
-            backbone=cell.backbone,
-            backbone_options=dict(cell.options),
-            weights=WeightsInput(
-                kind=cell.weights.kind, label=cell.weights.label, digest=cell.weights.digest, path=cell.weights.path
-            ),
-            recipe=spec.recipe,
-            seed=spec.seed,
-            fingerprint=spec.fingerprint,
-            device=self.device,
-            precision=spec.precision,
-            predict=predict,
-            secondary=self.inputs.secondary(cell),
-            beside=spec.beside if predict else (),
-            cache=self.cache.absolute(),
-            results=self.store.root.absolute(),
-            plugins=self.plugin_files,
-            tensorboard=self.tensorboard,
-        )
-
-    def _measure_job(self, cell: Cell | None) -> MeasureJob:
-        assert cell is not None
-        return MeasureJob(
-            key=cell.key,
-            metrics=cell.metrics,
-            attributes=cell.attributes,
-            protocol=cell.protocol,
-            results=self.store.root.absolute(),
-            cache=self.cache.absolute(),
-            threads=cell.spec.recipe.threads,
-            plugins=self.plugin_files,
-        )
-
-    # ------------------------------------------------------------------ committing
-    def _commit_training(self, cell: Cell, folder: Path, manifest: Mapping[str, Any]) -> None:
-        describe = cell.spec.training_payload()
-        self.store.commit_training(
-            folder, cell.training_key, {**manifest, "training": describe, "environment": environment()}
-        )
-        shutil.rmtree(self.store.work("checkpoints", cell.training_key), ignore_errors=True)
-
-    def _commit_run(self, cell: Cell, folder: Path, seconds: float) -> None:
-        dataset = cell.data.dataset
-        write_truth(folder, cell.data.tables)
-        for number, name in enumerate(cell.spec.beside):
-            write_truth(beside(folder, number), cell.secondary[name].tables)
-        manifest = {
-            "key": cell.key,
-            "spec": cell.spec.describe() | {"dataset": cell.data.typed, "backbone": cell.typed_backbone},
-            "task": dataset.task,
-            "label_names": list(dataset.label_names),
-            "groups": {n: list(g) for n, g in cell.data.groups.items()},
-            "beside": [
-                {"dataset": name, "groups": {n: list(g) for n, g in cell.secondary[name].groups.items()}}
-                for name in cell.spec.beside
-            ],
-            "attribute": cell.attributes[0],
-            "flags": cell.flags,
-            "environment": environment(),
-            "seconds": round(seconds, 1),
-        }
-        self.store.commit_run(folder, cell.key, manifest)
-
-
-def _images_job(data: DataInput, short_side: int | None, _cell: Cell | None) -> ImagesJob:
-    assert short_side is not None
-    return ImagesJob(data=data, short_side=short_side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,10 +48,18 @@ class Source:
         loader: Pixels.
         bank: Cached activations, or None.
         task: Multi-label or multi-class.
+        alive: Called for every batch.
     """
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame], loader: Loader, bank: FeatureBank | None, task: Task):
-        self.tables, self.loader, self.bank, self.task = tables, loader, bank, task
+    def __init__(
+        self,
+        tables: Mapping[str, pd.DataFrame],
+        loader: Loader,
+        bank: FeatureBank | None,
+        task: Task,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tables, self.loader, self.bank, self.task, self.alive = tables, loader, bank, task, alive
         self.labels = {split: Labels.of(table, task) for split, table in tables.items()}
 
     def batch(
@@ -65,8 +73,10 @@ class Source:
             view: Crop and flip.
             start: `"image"` for pixels, else a cached tap.
             device: Where to put them.
-            attributes: Whether the batch carries protected attributes; never in evaluation.
+            attributes: Whether the batch carries targets and protected attributes; never in evaluation, so that no
+                split looks different from another.
         """
+        self.alive()
         labels = self.labels[split]
         index = torch.from_numpy(np.array(rows, np.int64))
         masks: Mapping[str, Tensor] = {}
@@ -77,7 +87,7 @@ class Source:
             images = torch.zeros(len(rows), 3, 0, 0)
         batch = Batch(
             images,
-            None if labels.targets is None else labels.targets[index],
+            labels.targets[index] if attributes and labels.targets is not None else None,
             {k: v[index] for k, v in labels.attributes.items()} if attributes else {},
             masks,
             index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +84,13 @@ class MethodSpec:
 
     @property
     def sources(self) -> list[str]:
-        """Identities of third parties' code in training."""
+        """Identities of third parties' code."""
         return sorted({p.source for p in self.parts if p.source})
+
+    @property
+    def training_sources(self) -> list[str]:
+        """Identities of third parties' code that takes part in training."""
+        return sorted({p.source for p in self.training if p.source})
 
     def build(self) -> Pipeline:
         """Fresh method objects, composed."""
@@ -130,11 +136,18 @@ def check_own_name(cls: Any, offer: Offer, registry: Registry) -> None:
 
 
 def source_of(cls: Any, offer: Offer) -> str:
-    """Distribution and source hash of a third party's class; our own code is known by its version."""
+    """Distribution and source hash of a third party's class; our own code is known by its version.
+
+    Hashed is every Python file of the package that the class stands in, or its file where that is none.
+    """
     if offer.entry.target.startswith("biasbench."):
         return ""
     file = inspect.getsourcefile(cls)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
+    package = sys.modules.get(cls.__module__.partition(".")[0])
+    homes = [Path(home) for home in getattr(package, "__path__", ())]
+    files = sorted(path for home in homes for path in home.rglob("*.py")) or ([Path(file)] if file else [])
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    digest = (hashes[0] if len(hashes) == 1 else io.hash_bytes("".join(hashes).encode()))[:16] if files else "unknown"
     dist = offer.origin.distribution
     name = Path(dist).name if dist.endswith(".py") else dist
     return f"{name} {digest}"
@@ -159,6 +172,7 @@ class RunSpec:
         boxes: Identity of the face boxes that the method edits, if they are not the data set's own.
         secondary: Content of the secondary data sets, by the name that a method or the user gives them.
         beside: Those of them that are predicted too.
+        pictures: Content of the data set's image files.
     """
 
     method: MethodSpec
@@ -175,6 +189,7 @@ class RunSpec:
     boxes: str = ""
     secondary: Mapping[str, str] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    pictures: str = ""
 
     def training_payload(self, method: MethodSpec | None = None) -> dict[str, Any]:
         """What the training's key hashes."""
@@ -188,13 +203,14 @@ class RunSpec:
             "method": method.training_text,
             "dataset": self.dataset,
             "fingerprint": self.fingerprint,
+            "pictures": self.pictures,
             "backbone": self.backbone,
             "weights": self.weights_digest,
             "recipe": recipe,
             "seed": self.seed,
             "precision": self.precision,
             "device": self.device,
-            "sources": sorted({*method.sources, *self.plugin_sources}),
+            "sources": sorted({*method.training_sources, *self.plugin_sources}),
             "init": self.training_key(init) if init else None,
             **self._boxes,
             **self._others(method),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biasbench.data import Batch, IntArray
+from biasbench.data import LARGEST, Batch, IntArray
 from biasbench.errors import CellError
 from biasbench.features import View
 from biasbench.method import Activations, Phase
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 
 
 _DROPOUT = nn.modules.dropout._DropoutNd  # noqa: SLF001
+
+
+@dataclass
+class Begun:
+    """How far an epoch is.
+
+    Attributes:
+        step: Task steps taken.
+        sums: The value of every loss at every step.
+        taken: Steps of turns that may end early.
+    """
+
+    step: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    taken: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Steps:
@@ -44,11 +60,19 @@ class Steps:
         self.turns = [phase for phase in phases if not phase.joint]
         self.joined = [phase for phase in phases if phase.joint]
 
-    def epoch(self, number: int, epoch: int) -> dict[str, float]:
-        """One pass; returns the mean of every loss, and of the steps of turns that may end early."""
-        model = self.t.model
-        sums: dict[str, list[float]] = {}
-        taken: dict[str, list[int]] = {}
+    def epoch(self, number: int, epoch: int, begun: Begun, between: Callable[[], None]) -> dict[str, float]:
+        """One pass, or what is left of it.
+
+        Args:
+            number: Of the stage in the recipe.
+            epoch: Epochs of it that are over.
+            begun: How far this one is; kept up to date.
+            between: Called between two steps; what it raises ends the pass there.
+
+        Returns:
+            The mean of every loss, and of the steps of turns that may end early.
+        """
+        model, sums, taken = self.t.model, begun.sums, begun.taken
         model.train()
         if self.stage.norm == "eval":
             model.backbone.eval()
@@ -56,17 +80,33 @@ class Steps:
             for layer in self._dropouts():
                 layer.train()
         view = self.t.view(number, epoch)
-        if epoch == 0:
+        if epoch == 0 and begun.step == 0:
             for phase in self.turns:
                 self.turn(phase, view, phase.before, sums)
-        for step, rows in enumerate(self.t.order(self.stage, number, epoch)):
+        order = self.t.order(self.stage, number, epoch)
+        for rows in order[begun.step :]:
             for phase in self.turns:
                 steps = self.turn(phase, view, phase.repeat, sums)
                 if phase.until:
                     taken.setdefault(f"steps_{phase.name}", []).append(steps)
-            _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {step + 1}")
+            begun.step += 1
+            _note(sums, self.task_step(rows, view), where=f"stage {number}, epoch {epoch + 1}, step {begun.step}")
+            if begun.step < len(order):
+                between()
         means = {f"loss_{name}" if name != "task" else "loss": float(np.mean(v)) for name, v in sums.items()}
         return means | {name: float(np.mean(v)) for name, v in taken.items()}
+
+    def check(self) -> None:
+        """See that what the optimisers remember is finite: one huge gradient can end all learning without a word.
+
+        Raises:
+            CellError: When it is not.
+        """
+        for name, optimiser in self.optimisers.items():
+            for state in optimiser.state.values():
+                if not all(bool(v.isfinite().all()) for v in state.values() if isinstance(v, Tensor)):
+                    what = f"a gradient of {name} was not finite, or its square"
+                    raise CellError(what, fix="Lower the learning rate")
 
     def _dropouts(self) -> Iterator[nn.Module]:
         """Dropout in the segments that learn: what is frozen may be cached, and says the same each time."""
@@ -151,14 +191,14 @@ class Steps:
 
         with norms_held(t.model, own):
             t.device.step(self.optimisers[phase.name], backward)
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             raise CellError(f"the loss of phase {phase.name} is not finite")
         return value, length
 
 
 def _note(sums: dict[str, list[float]], losses: Mapping[str, float], where: str = "") -> None:
     for name, value in losses.items():
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             place = f" at {where}" if where else ""
             raise CellError(f"the training loss {name!r} is not finite{place}", fix="Lower the learning rate")
         sums.setdefault(name, []).append(value)

@@ -9,26 +9,31 @@
       work/                          claims, checkpoints, inputs; nothing here is a result
       index.sqlite                   rebuilt from the files above whenever they differ
 
-The files are the truth; the index only makes reading many of them fast.
+The files are the truth; the index only makes reading many of them fast. Every document carries its own hash, and a
+manifest those of the files beside it: nothing is used that is not what was written.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from biasbench import __version__, io
 from biasbench.errors import IntegrityError, StoreError, printable
+from biasbench.faults import point
+from biasbench.index import Index, no_collection
+from biasbench.seal import read_sealed, write_sealed
 
-SCHEMA = 1
+SCHEMA = 2
+UNSEALED = 1  # the schema before documents carried their own hash; still read
+AGAIN = "Delete the folder it lies in and run again"
 NOTES = "notes.json"  # beside a split's predictions
 
 
@@ -60,15 +65,16 @@ class Store:
                 raise StoreError(
                     "is neither empty nor a results folder", where=where, fix="Name another folder with --results"
                 )
-            io.write_json(marker, {"schema": SCHEMA, "created_by": f"biasbench {__version__}"})
+            write_sealed(marker, {"schema": SCHEMA, "created_by": f"biasbench {__version__}"})
         found = io.read_json(marker)
         version = found.get("schema") if isinstance(found, dict) else None
-        if version != SCHEMA:
+        if version not in (SCHEMA, UNSEALED):
             raise StoreError(
                 f"was written with schema {printable(version)}, this version reads {SCHEMA}",
                 where=where,
                 fix="Use the version of biasbench that wrote it, or another folder",
             )
+        read_sealed(marker, unsealed=UNSEALED, fix="Restore it from a copy")
 
     # ------------------------------------------------------------------ places
     def training(self, key: str) -> Path:
@@ -84,9 +90,12 @@ class Store:
         return self.root.joinpath("work", *parts)
 
     def claim(self, key: str) -> FileLock:
-        """The lock that says who works on a key; the kernel frees it when its holder dies."""
+        """The lock that says who works on a key; the kernel frees it when its holder dies.
+
+        Where a file system has no such locks, taking it fails: a marker file would outlive a killed runner.
+        """
         self.work("claims").mkdir(parents=True, exist_ok=True)
-        return FileLock(self.work("claims", f"{key}.lock"))
+        return FileLock(self.work("claims", f"{key}.lock"), fallback_to_soft=False)
 
     # ------------------------------------------------------------------ writing
     def commit_run(self, aside: Path, key: str, manifest: Mapping[str, Any]) -> None:
@@ -100,11 +109,14 @@ class Store:
 
     def _commit(self, aside: Path, path: Path, manifest: Mapping[str, Any]) -> None:
         try:
-            io.write_json(aside / "manifest.json", {**manifest, "schema": SCHEMA, "files": io.checksums(aside)})
+            write_sealed(aside / "manifest.json", {**manifest, "schema": SCHEMA, "files": io.checksums(aside)})
             path.parent.mkdir(parents=True, exist_ok=True)
+            point("commit.manifest")
             io.commit_folder(aside, path)
+            point("commit.renamed")
         except OSError as error:
             raise io.unwritable(path, error) from error
+        shutil.rmtree(aside, ignore_errors=True)  # still there when another runner was faster
 
     def aside(self, kind: str, key: str) -> Path:
         """A fresh folder to fill for a later commit, on the same file system."""
@@ -119,7 +131,7 @@ class Store:
         """Remember why a cell has no score; a finished run is never overwritten by it."""
         key = str(record["key"])
         if not (self.run(key) / "manifest.json").exists():
-            io.write_json(self.root / "unscored" / f"{key}.json", record)
+            write_sealed(self.root / "unscored" / f"{key}.json", {**record, "schema": SCHEMA})
 
     def write_metrics(self, key: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Store a run's measurements; earlier ones of another protocol or attribute are kept."""
@@ -134,23 +146,44 @@ class Store:
         ]
         merged = [*kept, *records]
         digest = io.hash_bytes(io.canonical_json(merged).encode())
+        point("metrics.read")
         io.write_json(path, {"schema": SCHEMA, "records": merged, "sha256": digest})
 
     def write_plan(self, cells: Sequence[Mapping[str, Any]]) -> None:
         """Remember the latest plan's cells, in order."""
-        io.write_json(self.root / "plan.json", {"schema": SCHEMA, "cells": list(cells)})
+        write_sealed(self.root / "plan.json", {"schema": SCHEMA, "cells": list(cells)})
 
     # ------------------------------------------------------------------ reading
     def manifest(self, folder: Path) -> dict[str, Any]:
         """A manifest.
 
         Raises:
-            StoreError: When it is missing or damaged.
+            StoreError: When it is missing or no JSON.
+            IntegrityError: When its content is not what was written.
         """
-        found = io.read_json(folder / "manifest.json")
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise StoreError("the manifest is damaged", where=printable(folder))
-        return found
+        return read_sealed(folder / "manifest.json", unsealed=UNSEALED, fix=AGAIN)
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Cells of the latest plan, in order; none before the first.
+
+        Raises:
+            IntegrityError: When its content is not what was written.
+        """
+        path = self.root / "plan.json"
+        if not path.exists():
+            return []
+        cells: list[dict[str, Any]] = read_sealed(path, unsealed=UNSEALED, fix="Delete it and run again")["cells"]
+        return cells
+
+    def unscored(self, key: str) -> dict[str, Any]:
+        """Why a cell has no score.
+
+        Raises:
+            IntegrityError: When its content is not what was written.
+        """
+        path = self.root / "unscored" / f"{key}.json"
+        found = read_sealed(path, unsealed=UNSEALED, fix="Delete it and run again")
+        return {name: value for name, value in found.items() if name != "schema"}
 
     def has_run(self, key: str) -> bool:
         """Whether a run is finished."""
@@ -167,12 +200,28 @@ class Store:
             IntegrityError: Naming the first file that is damaged or missing.
         """
         manifest = self.manifest(folder)
-        for name, digest in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
-                raise IntegrityError("a file is missing", where=printable(path), fix="Restore it or delete its folder")
-            io.check_file(path, digest)
+        for name in manifest["files"]:
+            self.checked(folder, name, manifest)
         return manifest
+
+    def checked(self, folder: Path, name: str, manifest: Mapping[str, Any] | None = None) -> Path:
+        """A file of a finished training or run, after its hash was checked.
+
+        Args:
+            folder: Of the training or run.
+            name: As the manifest lists it.
+            manifest: The folder's, if it is at hand.
+
+        Raises:
+            IntegrityError: When it is damaged, missing or not listed.
+        """
+        path, digests = folder / name, (manifest or self.manifest(folder))["files"]
+        if name not in digests:
+            raise IntegrityError("the file is none of the folder's own", where=printable(path), fix=AGAIN)
+        if not path.is_file():
+            raise IntegrityError("a file is missing", where=printable(path), fix="Restore it or delete its folder")
+        io.check_file(path, digests[name])
+        return path
 
     def metrics(self, key: str) -> list[dict[str, Any]]:
         """A run's measurements.
@@ -184,7 +233,9 @@ class Store:
         found = io.read_json(path)
         try:
             records: list[dict[str, Any]] = found["records"]
-            good = found["sha256"] == io.hash_bytes(io.canonical_json(records).encode())
+            good = found["schema"] in (SCHEMA, UNSEALED) and found["sha256"] == io.hash_bytes(
+                io.canonical_json(records).encode()
+            )
         except (KeyError, TypeError, ValueError):
             good = False
         if not good:
@@ -197,14 +248,22 @@ class Store:
 
         Splits are `train`, `val`, `test` and the training split's views (`train@0`, ...); names are those of
         `Method.report` after the method's place and name: `"1.rba/violated_after"`. None is undefined.
+
+        Raises:
+            IntegrityError: When they are not what was written.
         """
-        files = sorted((self.run(key) / "predictions").glob(f"*/{NOTES}"))
-        return {file.parent.name: io.read_json(file) for file in files}
+        folder = self.run(key)
+        manifest = self.manifest(folder)
+        names = [name for name in sorted(manifest["files"]) if fnmatch(name, f"predictions/*/{NOTES}")]
+        return {name.split("/")[1]: io.read_json(self.checked(folder, name, manifest)) for name in names}
 
     def runs(self) -> list[str]:
         """Keys of all finished runs."""
-        folder = self.root / "runs"
-        return sorted(e.name for e in os.scandir(folder) if e.is_dir()) if folder.is_dir() else []
+        return _folders(self.root / "runs")
+
+    def trainings(self) -> list[str]:
+        """Keys of all finished trainings."""
+        return _folders(self.root / "trainings")
 
     def records(self) -> list[dict[str, Any]]:
         """One record per cell, attribute and protocol: what the leaderboard reads.
@@ -212,105 +271,50 @@ class Store:
         Every cell that was planned is there: scored, failed, n/a, or missing because the
         run ended before it.
         """
-        plan = io.read_json(self.root / "plan.json")["cells"] if (self.root / "plan.json").exists() else []
+        plan = self.plan()
         order = {cell["key"]: i for i, cell in enumerate(plan)}
-        found = [r for text in Index(self).texts() for r in json.loads(text)]
-        seen = {r["key"] for r in found}
-        missing = {"status": "missing", "reason": "not run yet", "values": {}}
-        found.extend({**cell, **missing} for cell in plan if cell["key"] not in seen)
-        for record in found:
-            record["order"] = order.get(record["key"], len(order))
-        return sorted(found, key=lambda r: (r["order"], r["key"], r["attribute"], r["protocol"]))
+        with no_collection():
+            found = [record for records in Index(self).records() for record in records]
+            seen = {r["key"] for r in found}
+            missing = {"status": "missing", "reason": "not run yet", "values": {}}
+            found.extend({**cell, **missing} for cell in plan if cell["key"] not in seen)
+            for record in found:
+                record["order"] = order.get(record["key"], len(order))
+            return sorted(found, key=lambda r: (r["order"], r["key"], r["attribute"], r["protocol"]))
 
-    def clean(self) -> None:
-        """Delete what killed processes left aside."""
-        shutil.rmtree(self.work("aside"), ignore_errors=True)
-        for folder in (self.root, self.root / "runs", self.root / "trainings", self.root / "unscored"):
-            io.sweep(folder)
+    def run_records(self, key: str) -> list[dict[str, Any]]:
+        """A finished run's leaderboard records, one per attribute and protocol."""
+        manifest = self.manifest(self.run(key))
+        spec = manifest["spec"]
+        base = {
+            "key": key,
+            **{k: spec[k] for k in ("method", "dataset", "backbone", "profile", "seed", "weights")},
+            "environment": manifest.get("environment", {}).get("hash", ""),
+            "notes": self.notes(key),
+        }
+        path = self.run(key) / "metrics.json"
+        if not path.exists():
+            attribute, protocol = manifest["attribute"], spec["recipe"]["protocol"]
+            unmeasured = {"status": "missing", "reason": "not measured yet", "values": {}, "flags": manifest["flags"]}
+            return [{**base, **unmeasured, "attribute": attribute, "protocol": protocol}]
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for m in self.metrics(key):
+            row = rows.setdefault(
+                (m["attribute"], m["protocol"]),
+                {**base, "status": "ok", "reason": None, "attribute": m["attribute"], "protocol": m["protocol"],
+                 "values": {}, "flags": list(manifest["flags"])},
+            )  # fmt: skip
+            row["values"].update(m["values"])
+            row["flags"] += [f for f in m["flags"] if f not in row["flags"]]
+            if m.get("error"):
+                row["status"], row["reason"] = "failed", m["error"]
+        return list(rows.values())
+
+
+def _folders(parent: Path) -> list[str]:
+    found = os.scandir(parent) if parent.is_dir() else ()
+    return sorted(e.name for e in found if e.is_dir() and not e.name.startswith(io.ASIDE))
 
 
 def _measured(record: Mapping[str, Any]) -> tuple[str, str, str]:
     return record["metric"], record["attribute"], record["protocol"]
-
-
-def run_records(store: Store, key: str) -> list[dict[str, Any]]:
-    """A finished run's leaderboard records, one per attribute and protocol."""
-    manifest = store.manifest(store.run(key))
-    spec = manifest["spec"]
-    base = {
-        "key": key,
-        **{k: spec[k] for k in ("method", "dataset", "backbone", "profile", "seed", "weights")},
-        "environment": manifest.get("environment", {}).get("hash", ""),
-        "notes": store.notes(key),
-    }
-    path = store.run(key) / "metrics.json"
-    if not path.exists():
-        attribute, protocol = manifest["attribute"], spec["recipe"]["protocol"]
-        unmeasured = {"status": "missing", "reason": "not measured yet", "values": {}, "flags": manifest["flags"]}
-        return [{**base, **unmeasured, "attribute": attribute, "protocol": protocol}]
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for m in store.metrics(key):
-        row = rows.setdefault(
-            (m["attribute"], m["protocol"]),
-            {**base, "status": "ok", "reason": None, "attribute": m["attribute"], "protocol": m["protocol"],
-             "values": {}, "flags": list(manifest["flags"])},
-        )  # fmt: skip
-        row["values"].update(m["values"])
-        row["flags"] += [f for f in m["flags"] if f not in row["flags"]]
-        if m.get("error"):
-            row["status"], row["reason"] = "failed", m["error"]
-    return list(rows.values())
-
-
-class Index:
-    """A SQLite copy of the records, refreshed where a folder's time stamp differs.
-
-    It may be deleted at any time. Where it cannot be written (a read-only store), the
-    records are read from the files alone.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def texts(self) -> Iterator[str]:
-        """JSON lists of records, one text per cell."""
-        state = dict(self._state())
-        try:
-            with FileLock(self.store.root / "index.lock", timeout=30):
-                yield from self._refreshed(state)
-        except (sqlite3.Error, OSError, Timeout):
-            (self.store.root / "index.sqlite").unlink(missing_ok=True) if os.access(self.store.root, os.W_OK) else None
-            for name in state:
-                yield json.dumps(self._read(name))
-
-    def _state(self) -> Iterator[tuple[str, int]]:
-        """Every cell's file or folder with its modification time."""
-        for kind in ("runs", "unscored"):
-            folder = self.store.root / kind
-            for entry in os.scandir(folder) if folder.is_dir() else ():
-                if not entry.name.startswith("."):
-                    yield f"{kind}/{entry.name}", entry.stat().st_mtime_ns
-
-    def _read(self, name: str) -> list[dict[str, Any]]:
-        kind, _, entry = name.partition("/")
-        if kind == "runs":
-            return run_records(self.store, entry)
-        return [io.read_json(self.store.root / name)]
-
-    def _refreshed(self, state: Mapping[str, int]) -> list[str]:
-        database = sqlite3.connect(self.store.root / "index.sqlite", isolation_level=None)
-        try:
-            database.execute("PRAGMA journal_mode=DELETE")
-            database.execute("CREATE TABLE IF NOT EXISTS cell (name TEXT PRIMARY KEY, mtime INTEGER, records TEXT)")
-            known = dict(database.execute("SELECT name, mtime FROM cell"))
-            changed = [n for n, mtime in state.items() if known.get(n) != mtime]
-            gone = [n for n in known if n not in state]
-            if changed or gone:
-                fresh = [(n, state[n], json.dumps(self._read(n))) for n in changed]
-                database.execute("BEGIN IMMEDIATE")
-                database.executemany("DELETE FROM cell WHERE name = ?", [(n,) for n in gone])
-                database.executemany("INSERT OR REPLACE INTO cell VALUES (?, ?, ?)", fresh)
-                database.execute("COMMIT")
-            return [text for (text,) in database.execute("SELECT records FROM cell ORDER BY name")]
-        finally:
-            database.close()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from biasbench import io
-from biasbench.data import SPLITS, Predictions, Split, attribute, attributes_of, targets
+from biasbench.data import SPLITS, Outputs, Predictions, Split, attribute, attributes_of, targets
 from biasbench.errors import IntegrityError, printable
 from biasbench.predict import read_outputs
 
@@ -29,10 +30,12 @@ def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
         tables: The full table of each split.
 
     Raises:
-        IntegrityError: When ids are unknown, doubled or, outside training, missing.
+        IntegrityError: When ids are unknown, doubled or, outside training, missing, and when labels or their
+            scores are not one for each label of the data set.
     """
     for split in SPLITS:
-        ids = read_outputs(run / "predictions" / split).ids
+        outputs = read_outputs(run / "predictions" / split)
+        ids = outputs.ids
         table = tables[split]
         known = pd.Index(table["id"])
         rows = known.get_indexer(pd.Index(ids))
@@ -44,8 +47,18 @@ def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
         if split != "train" and len(rows) != len(table):
             raise IntegrityError(f"{len(table) - len(rows)} examples were not predicted", where=where)
         chosen = table.iloc[rows].reset_index(drop=True).drop(columns=["path"], errors="ignore")
+        _check_shapes(outputs, targets(chosen), where)
         with io.writing(run / "truth" / f"{split}.parquet") as aside:
             chosen.to_parquet(aside, compression="zstd", index=False)
+
+
+def _check_shapes(outputs: Outputs, truth: NDArray[Any], where: str) -> None:
+    """Refuse labels and scores of another shape than the truth [N, K], or [N] for one class a row."""
+    if outputs.labels.shape != truth.shape:
+        raise IntegrityError(f"labels of shape {outputs.labels.shape}, the truth has {truth.shape}", where=where)
+    scores = outputs.scores.get("label")
+    if scores is not None and (scores.ndim != 2 or (truth.ndim == 2 and scores.shape != truth.shape)):
+        raise IntegrityError(f"scores of shape {scores.shape}, the truth has {truth.shape}", where=where)
 
 
 def read_predictions(run: Path) -> tuple[dict[str, Predictions], dict[str, pd.DataFrame]]:

@@ -1,12 +1,14 @@
 """Where a backbone's parameters come from, and strict loading of them.
 
 Resolving (a label and a digest, for the row and the run's key) is separate from loading:
-plans resolve, cells load. Formats that can run code are never opened: safetensors, or
-PyTorch files through `torch.load(weights_only=True)`.
+plans resolve, cells load. A file that a user names is safetensors: PyTorch's own files are
+pickles, which `biasbench import-weights` turns into it (see `imports`). The files of a pip
+package or of a hub's cache are read by PyTorch's reader of plain tensors.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ from biasbench.errors import DataError, UsageError, printable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors",)
+PICKLES = (".pth", ".pt", ".bin")
 _CONTAINERS = ("state_dict", "model")
 
 
@@ -53,7 +56,7 @@ class ResolvedWeights:
         path: Path,
         kind: Literal["file", "package", "hub"] = "file",
         label: str = "",
-        suffixes: Sequence[str] = SUFFIXES,
+        suffixes: Sequence[str] = (*SUFFIXES, *PICKLES),
     ) -> ResolvedWeights:
         """Weights that lie in a file.
 
@@ -64,8 +67,15 @@ class ResolvedWeights:
             suffixes: Of the formats that the backbone reads.
 
         Raises:
-            UsageError: When there is no such file or its format is not read.
+            UsageError: When there is no such file, its format is not read, or the user named a pickle.
         """
+        if kind == "file" and path.suffix in PICKLES:
+            out = printable(path.with_suffix(".safetensors"))
+            raise UsageError(
+                "PyTorch's own files can hold code, and are imported once before they are used",
+                where=printable(path),
+                fix=f"Run: biasbench import-weights {printable(path)} --out {out}",
+            )
         if path.suffix not in suffixes:
             raise UsageError(
                 "weights of this format are not read", where=printable(path), fix=f"Use one of {', '.join(suffixes)}"
@@ -84,7 +94,7 @@ class ResolvedWeights:
         """
         assert self.path is not None, "random weights have no file"
         io.check_file(self.path, self.digest)
-        state = _read_safetensors(self.path) if self.path.suffix == ".safetensors" else _read_torch(self.path)
+        state = _read_safetensors(self.path) if self.path.suffix == ".safetensors" else read_pickle(self.path)
         for name, value in state.items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise DataError(f"{printable(name)!r} holds NaN or infinite values", where=printable(self.path))
@@ -102,12 +112,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file, through the reader that makes plain tensors and nothing else.
+
+    Raises:
+        DataError: When it is damaged, holds anything but a state of dense tensors, or a tensor claims more
+            elements than are stored.
+    """
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # the unpickler raises whatever the bytes make it raise
+        if "allocate memory" in str(error):
+            raise MemoryError from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
             f"not a PyTorch file of plain tensors: {printable(reason[0])}",
@@ -122,6 +144,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     state = {str(k).removeprefix("module."): v for k, v in content.items()}
     if not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise DataError("holds values that are not tensors", where=printable(path), fix="Save the state_dict alone")
+    for name, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise DataError(f"{printable(name)!r} is no dense tensor", where=printable(path))
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            what = f"{printable(name)!r} claims {value.numel()} elements, more than are stored"
+            raise DataError(what, where=printable(path), fix="Get the file again from where it was published")
     return state
 
 

@@ -143,7 +143,7 @@ def test_a_database_that_wants_to_compute_is_refused(tmp_path, statements):
     database.execute(statements)
     database.commit()
     database.close()
-    refused(path.parent, tmp_path, "cannot be read as the database|is a virtual table", "aflw.sqlite")
+    refused(path.parent, tmp_path, "FacePose is a (view|virtual table), not a table", "aflw.sqlite")
 
 
 def test_text_in_another_encoding(tmp_path):

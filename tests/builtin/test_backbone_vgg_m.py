@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from scipy.io import savemat
 
 from biasbench import IntegrityError, UsageError
@@ -94,17 +95,17 @@ def test_without_a_mean_the_published_one_counts(
 
 def test_the_converted_state_of_vgg_face(small: None, tmp_path: Path) -> None:
     layers = files.simple("batch")
-    torch.save(files.published_state(layers), tmp_path / "vgg_m_face_bn_dag.pth")
+    save_file(files.published_state(layers), tmp_path / "vgg_m_face_bn_dag.safetensors")  # imported
     expected = files.embedding(layers, files.picture(), np.array([131.4538, 103.9875, 91.4623]))
-    got = computed(tmp_path / "vgg_m_face_bn_dag.pth", files.picture(), norm="batch")
+    got = computed(tmp_path / "vgg_m_face_bn_dag.safetensors", files.picture(), norm="batch")
     assert np.allclose(got, expected, rtol=1e-4, atol=1e-4 * expected.max())
 
 
 def test_the_networks_own_state_round_trips(small: None, tmp_path: Path) -> None:
     network = timm.create_model("vgg_m", num_classes=5).eval()
-    torch.save({"state_dict": network.state_dict()}, tmp_path / "own.pth")
+    save_file(network.state_dict(), tmp_path / "own.safetensors")
     x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    backbone = VggMBackbone.create("vgg-m", str(tmp_path / "own.pth")).eval()
+    backbone = VggMBackbone.create("vgg-m", str(tmp_path / "own.safetensors")).eval()
     config = network.pretrained_cfg
     with torch.no_grad():
         normal = (x - torch.tensor(config["mean"]).view(3, 1, 1)) / torch.tensor(config["std"]).view(3, 1, 1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from scipy.io import savemat
 
 from biasbench import DataError
@@ -142,16 +143,16 @@ def test_the_other_network_is_named(small: None, tmp_path: Path) -> None:
     ):
         savemat(tmp_path / "net.mat", files.as_simple(files.simple(name)))
         refused(tmp_path / "net.mat", has, norm=norm)
-        torch.save(files.published_state(files.simple(name)), tmp_path / "net.pth")
-        refused(tmp_path / "net.pth", has, norm=norm)
+        save_file(files.published_state(files.simple(name)), tmp_path / "net.safetensors")
+        refused(tmp_path / "net.safetensors", has, norm=norm)
 
 
 def test_states_of_other_networks_say_what_does_not_fit(small: None, tmp_path: Path) -> None:
     state = files.published_state(files.simple())
-    torch.save(state | {"conv2.weight": torch.zeros(6, 4, 3, 3)}, tmp_path / "net.pth")
-    refused(tmp_path / "net.pth", r"of another shape conv2\.weight \(\[6, 4, 3, 3\], expected \[6, 4, 5, 5\]\)")
-    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "net.pth")
-    refused(tmp_path / "net.pth", r"missing conv1\.weight.*unexpected features\.0\.weight")
+    save_file(state | {"conv2.weight": torch.zeros(6, 4, 3, 3)}, tmp_path / "net.safetensors")
+    refused(tmp_path / "net.safetensors", r"of another shape conv2\.weight \(\[6, 4, 3, 3\], expected \[6, 4, 5, 5\]\)")
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "net.safetensors")
+    refused(tmp_path / "net.safetensors", r"missing conv1\.weight.*unexpected features\.0\.weight")
 
 
 def test_files_that_are_no_matlab_files(small: None, tmp_path: Path) -> None:

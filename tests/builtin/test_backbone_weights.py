@@ -144,8 +144,8 @@ def test_a_file_in_an_original_layout_is_translated_by_timm(tmp_path: Path) -> N
         key = re.sub(r"^stem\.", "downsample_layers.0.", key)
         key = key.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
         original[key.replace("head.norm.", "norm.").replace("head.fc.", "head.")] = value
-    torch.save({"model": original}, tmp_path / "convnext.pth")
-    backbone = TimmBackbone.create("convnext_atto", str(tmp_path / "convnext.pth"))
+    save_file(original, tmp_path / "convnext.safetensors")
+    backbone = TimmBackbone.create("convnext_atto", str(tmp_path / "convnext.safetensors"))
     wanted = [v for k, v in state.items() if not k.startswith("head.fc")]
     assert all(
         torch.equal(a.flatten(), b.flatten()) for a, b in zip(backbone.state_dict().values(), wanted, strict=True)

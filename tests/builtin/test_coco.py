@@ -170,7 +170,7 @@ def test_later_starts_read_the_index_and_not_the_files(coco, tmp_path, monkeypat
         raise AssertionError("the annotations are read again")
 
     monkeypatch.setattr(index, "read_file", never)
-    monkeypatch.setattr(regions, "_draw", never)
+    monkeypatch.setattr(regions.sandbox, "read_apart", never)
     again = Coco(coco.root, tmp_path / "cache")
     pd.testing.assert_frame_equal(again.table("train"), first)
     pd.testing.assert_frame_equal(again.region("train", "person"), region)

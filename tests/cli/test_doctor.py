@@ -76,3 +76,56 @@ def test_a_probe_that_hangs_is_an_answer(monkeypatch):
     monkeypatch.setattr(doctor, "PROBE", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "PROBE_SECONDS", 1)
     assert doctor.probe()["probe_error"] == "importing the libraries took more than 1 s"
+
+
+MEASURE = ("doctor", "--measure", "--plugin", TINY, "--dataset", "tiny", "--profile", "smoke", "--device", "cpu")
+
+
+def test_what_a_machine_takes_is_measured_and_kept(cli, home):
+    """Real figures of a small network: each above zero, with a spread, and found again by a plan."""
+    done = cli(*MEASURE, "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert said["schema"] == "biasbench/costs"
+    rates, network = said["rates"], said["rates"]["networks"]["tinynet"]
+    figures = [rates[name] for name in ("decode", "crop", "start", "hash", "write")]
+    figures += [*network["forward"].values(), *network["both"].values(), rates["attackers"]["smoke"]["seconds"]]
+    assert all(f["value"] > 0 and f["spread"] >= 0 and f["times"] >= 3 for f in figures)
+    assert list(network["both"]) == ["conv1", "conv2", "conv3", "conv4", "conv5", "embedding"]
+    assert network["peak"] >= network["base"] > 2**20
+    assert (said["machine"]["threads"], said["machine"]["device"], rates["crop_side"]) == (1, "cpu", 64)
+    assert 0 < rates["share"] <= 1
+    kept = json.loads(Path(said["file"]).read_bytes())
+    assert kept["rates"] == rates
+    plan = ("run", "-m", "original", "-d", "tiny", "--profile", "smoke", "--device", "cpu", "--plugin", TINY)
+    recipe = ("--set", "recipe.crop=32", "--set", "recipe.short_side=32", "--dry-run")
+    estimate = json.loads(cli(*plan, *recipe, "--json").out)["estimate"]
+    assert estimate["unmeasured"] == []
+    assert 0 < estimate["seconds"]["at_least"] <= estimate["seconds"]["at_most"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--backbone", "tinynett"), "Did you mean 'tinynet'?"),
+        (("--protocol", "quik"), "Did you mean 'quick'?"),
+        (("--device", "cuda:99"), "there is no device 'cuda:99' here"),
+        (("--backbone", "tinynet+tinynet"), "names several backbones"),
+    ],
+)
+def test_measuring_refuses_names_it_does_not_know(cli, home, more, expected):
+    done = cli(*MEASURE, *more)
+    assert done.code == 2
+    assert expected in done.err
+    assert not list((home.parent / "cache").rglob("costs"))
+
+
+def test_a_measuring_process_that_fails_is_one_line(cli, home, monkeypatch):
+    from biasbench.cli import doctor_measure
+
+    monkeypatch.setattr(doctor_measure.sys, "executable", shutil.which("false") or "false")
+    done = cli(*MEASURE)
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "the process that measures failed: exit code 1" in line
+    assert not list((home.parent / "cache").rglob("costs"))

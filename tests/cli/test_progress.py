@@ -59,6 +59,47 @@ def test_a_log_gets_few_plain_lines(capsys):
     ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Left:
+    """Half a minute less at every event."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def see(self, event):
+        self.seen += 1
+
+    @property
+    def seconds(self):
+        return 600.0 - 30 * self.seen
+
+
+def test_time_left_stands_in_the_log(capsys):
+    with RunProgress(Lines(clock=lambda: 0.0), Left()) as shown:
+        for event in EVENTS:
+            shown(event)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "5 cells planned, about 10 min left"
+    assert "[3/5] done scenes/adv[red]\\x1b[2J (0 s), about 4 min left" in lines  # after the thirteenth event
+    assert not any("left" in line for line in lines if "failed" in line or "start" in line)
+
+
+def test_time_left_stands_beside_the_plan_s_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with RunProgress(Bars(), Left()) as shown:
+        for event in EVENTS[:4]:
+            shown(event)
+        assert shown.view.bars.tasks[0].fields["left"] == 480
+        shown.view.bars.refresh()
+    assert "8 min" in stream.getvalue()
+
+
 def test_bars_take_every_event_and_leave_nothing_running(monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     with RunProgress(Bars()) as shown:
@@ -73,11 +114,6 @@ def test_bars_take_every_event_and_leave_nothing_running(monkeypatch, capsys):
     assert "failed  scenes/crf: NaN at epoch 3" in err
     assert "n/a  scenes/blackout: needs masks:person" in err
     assert "\x1b[2J" not in err
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.mark.parametrize("no_color", [True, False])

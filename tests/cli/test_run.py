@@ -107,7 +107,7 @@ def test_ctrl_c_keeps_what_is_done(cut):
     assert code == 130
     said = re.fullmatch(
         "biasbench: interrupted; 1 ok · (?:1 failed · )?2 n/a · [45] unfinished; finished cells are kept in results, "
-        "and the same command goes on from the last epoch",
+        "and the same command goes on from the last checkpoint",
         err.splitlines()[-1],
     )
     assert said, err
@@ -168,13 +168,89 @@ def test_a_dry_run_tells_the_cost_and_does_nothing(place, here, ran):
     assert [c["state"] for c in said["cells"]] == ["finished", "to run", "finished", "to run", "n/a", "n/a"]
     # Seed 3: two stages of one epoch for the plain model, and the last of them once more with the adversary;
     # predictions of 48 training rows twice (one view), 20 of validation and 22 of test for each of two cells.
+    # Decoded pictures and activations are those of the run before: centre and view of train, val, test at two taps.
+    # An attacker's 6 outcomes belong to a model, 4 to the true labels, which both models of a seed share.
     assert said["cost"] == {
-        "finished": 2, "to_run": 2, "not_applicable": 2, "trainings": 2, "epochs": 3, "training_rows": 3 * 48,
-        "predicted_rows": 2 * (2 * 48 + 20 + 22),
+        "finished": 2, "to_run": 2, "to_measure": 0, "not_applicable": 2, "trainings": 2, "epochs": 3,
+        "training_rows": 3 * 48, "decoded_images": 0, "feature_rows": 0, "predicted_rows": 2 * (2 * 48 + 20 + 22),
+        "attackers": 2 * 6 + 4, "passed_images": said["cost"]["passed_images"],
     }  # fmt: skip
+    assert said["cached"] == {"images": 3, "features": 8, "trainings": 0}
+    assert said["estimate"] is None
     text = here(*asked, *RECIPE, "--dry-run", "--results", "elsewhere").out
     assert "6 cells: 0 finished, 4 to run, 2 n/a." in text
+    assert "Run 'biasbench doctor --measure' for an estimate in hours." in text
     assert not (place / "elsewhere").exists()
+
+
+def test_what_was_counted_is_what_was_done(place, here, ran):
+    """The run's own files, against the plan counted for an empty results folder."""
+    asked = ("run", "-m", "original", "-m", "adv-conv5", "-d", "tiny", "-s", "1..2", *RECIPE, "--dry-run", "--json")
+    cost = load(here(*asked, "--results", "elsewhere"))["cost"]
+    trained = [json.loads(f.read_bytes()) for f in (place / "results" / "trainings").glob("*/manifest.json")]
+    assert cost["trainings"] == len(trained)
+    assert cost["epochs"] == sum(t["epochs"] for t in trained)
+    assert cost["training_rows"] == sum(t["epochs"] * t["rows"] for t in trained)
+    cache = place / "cache" / "biasbench"
+    kept = [json.loads(f.read_bytes()) for f in (cache / "memo").rglob("*.json")]
+    # Models that say the same of every picture share what reads decoded labels, and true labels of their macro F1.
+    runs = list((place / "results" / "runs").glob("*"))
+    said = {
+        (json.loads((run / "manifest.json").read_bytes())["spec"]["seed"],
+         b"".join(f.read_bytes() for f in sorted(run.glob("predictions/*/labels.npy")))) for run in runs
+    }  # fmt: skip
+    alike = len(runs) - len(said)
+    assert cost["attackers"] - 2 * alike == sum('"measure":"attacker' in k["key"] for k in kept)
+    ids = [f for run in runs for f in run.glob("predictions/*/ids.json")]
+    assert cost["predicted_rows"] == sum(len(json.loads(f.read_bytes())) for f in ids)
+
+
+def test_an_estimate_needs_this_machine_s_costs(place, here, monkeypatch):
+    from biasbench.costs.rates import Attacker, Cost, Machine, Network, Rates, save_rates
+
+    second = Cost(value=1.0, spread=0, times=1)
+    taps = dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "conv5", "embedding"), second)
+    network = Network(crop=32, batch=16, forward=taps, both=taps, base=2**30, peak=2**30)
+    rates = Rates(
+        decode=second, crop=second, crop_side=32, start=second, hash=second, write=second, cores=2,
+        share=0.5,
+        networks={"tinynet": network}, attackers={"smoke": Attacker(seconds=second, epochs=3, size=1e6)},
+    )  # fmt: skip
+    folder = place / "measured"
+    machine = Machine.here("cpu", "fp32", 1)
+    save_rates(folder, machine, rates)
+    asked = ("run", "-m", "original", "-m", "adv-conv5", "-d", "tiny", "-s", 7, *RECIPE, "--dry-run", "--jobs", 1)
+    monkeypatch.setenv("BIASBENCH_CACHE", str(folder))
+    said, text = load(here(*asked, "--json"))["estimate"], here(*asked).out
+    assert said["unmeasured"] == []
+    assert said["seconds"]["at_least"] == said["seconds"]["at_most"] == said["seconds"]["one_after_the_other"]
+    assert said["memory_bytes"] > 2**30
+    assert "Estimate with --jobs 1: " in text
+    assert "The machine was busy when it was measured" in text
+    assert "Not counted: the own modules of adv." in text
+    assert "Memory up to 1.0 GB" in text
+    assert "for an estimate in hours" not in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cells"), [(("0..999999999",), "2,000,000,000"), (("0..40000", "50000..99999"), "180,002")]
+)
+def test_a_plan_too_large_to_be_meant_is_counted_and_refused(place, here, seeds, cells):
+    """Nothing is looked up before: the data set does not exist."""
+    asked = [part for text in seeds for part in ("-s", text)]
+    done = here("run", "-m", "original", "-m", "adv-conv5", "-d", "nowhere", *asked, *RECIPE)
+    assert done.code == 2
+    assert f"that is a plan of {cells} cells (2 methods x 1 data sets x 1 backbones x" in done.err
+    assert "confirm it with --yes" in done.err
+    assert "unknown dataset" in here("run", "-m", "original", "-d", "nowhere", "-s", "0..4").err
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "4..1", "0..", "1..2..3", "1.5", "9" * 30, "٣"])
+def test_seeds_that_cannot_be_read(here, text):
+    done = here("run", "-m", "original", "-d", "tiny", f"--seed={text}", "--dry-run")
+    assert done.code == 2
+    assert "--seed" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_measuring_again_gives_the_same_figures_and_repairs_damage(place, here, ran):

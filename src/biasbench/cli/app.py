@@ -10,12 +10,12 @@ from biasbench import __version__
 from biasbench.cli.lazy import LazyGroup
 from biasbench.cli.options import HELP
 
-COMMANDS = {
-    name: f"biasbench.cli.{name}:{name}_command"
-    for name in (
-        "run", "leaderboard", "matrix", "measure", "leakage", "audit", "plot", "list", "describe", "doctor", "data",
-    )
-}  # fmt: skip
+NAMES = (
+    "run", "leaderboard", "matrix", "measure", "verify", "gc", "leakage", "audit", "plot", "list", "describe", "doctor",
+    "data",
+)  # fmt: skip
+COMMANDS = {name: f"biasbench.cli.{name}:{name}_command" for name in NAMES}
+COMMANDS["import-weights"] = "biasbench.cli.importweights:importweights_command"
 
 EXIT_CODES = """\b
 Exit codes:
@@ -26,6 +26,7 @@ Exit codes:
   4    data missing, damaged or refused
   5    the results folder cannot be written, read or trusted
   6    integrity: bytes changed behind the harness's back
+  75   asked to end and to be started again (SIGUSR1)
   130  interrupted (Ctrl-C)
   143  terminated (SIGTERM)
 """

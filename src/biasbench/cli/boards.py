@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNDEFINED = "–"  # noqa: RUF001
 WAYS = {"higher": " ↑", "lower": " ↓", "zero": " →0", "none": ""}
 CONTEXT = ("profile", "protocol", "attribute", "weights")
-SIGNS = {"transductive": "(t)", "privileged": "(p)"}
+SIGNS = {"transductive": "(t)", "privileged": "(p)", "degenerate": "(d)"}
 IDENTITY = ("method", "dataset", "backbone", "profile", "attribute", "protocol", "weights", "status")
 
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from biasbench.cli.lazy import Choice
 from biasbench.cli.options import data_root_option, json_option, plugin_option, results_option
+from biasbench.cli.run import PRECISIONS, PROFILES
 
 if TYPE_CHECKING:
     from biasbench.config import Settings
@@ -55,13 +57,33 @@ PROBE_SECONDS = 180
 @results_option
 @plugin_option
 @json_option
+@click.option("--measure", is_flag=True, help="Measure what this machine takes, in place of the report, and keep it.")
+@click.option("--backbone", metavar="BACKBONE", help="With --measure: network.  [default: the data set's own]")
+@click.option("--dataset", metavar="DATASET", default="scenes", help="With --measure: whose size of image.")
+@click.option("--profile", type=Choice(PROFILES), default="short", help="With --measure: whose threads and batches.")
+@click.option(
+    "--protocol", "protocols", multiple=True, metavar="NAME",
+    help="With --measure: of the attackers. Repeatable.  [default: the profile's]",
+)  # fmt: skip
+@click.option("--device", metavar="DEVICE", default="auto", help="With --measure: auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", type=Choice(PRECISIONS), default="fp32", help="With --measure: arithmetic.")
 def doctor_command(
-    data_roots: tuple[Path, ...], results: Path | None, plugin_files: tuple[Path, ...], as_json: bool
+    data_roots: tuple[Path, ...],
+    results: Path | None,
+    plugin_files: tuple[Path, ...],
+    as_json: bool,
+    measure: bool,
+    **asked: Any,
 ) -> int:
     """Report what is installed and found, and what is broken.
 
     Versions, devices, data sets, plugins, folders and their sizes. Exit code 1 if
     anything is broken; a data set that is not here is no problem.
+
+    With --measure: what this machine takes for an image, an attacker, the start of a
+    cell and a megabyte, each with its spread. 'biasbench run --dry-run' and the
+    progress bars work with it. Figures of another backbone or protocol measured
+    before are kept.
     """
     from biasbench import __version__
     from biasbench.cli.output import emit, emit_json
@@ -70,6 +92,10 @@ def doctor_command(
 
     settings = load_settings(data=data_roots, results=results)
     plugins = load_plugins(plugin_files)
+    if measure:
+        from biasbench.cli.doctor_measure import measure_machine
+
+        return measure_machine(asked, settings, plugins, as_json=as_json)
     system = {"biasbench": __version__, "python": platform.python_version(), "platform": platform.platform()}
     report = {
         "system": {**system, "cores": os.cpu_count()},

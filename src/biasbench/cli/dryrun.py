@@ -2,86 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from biasbench.config import Settings
+    from biasbench.costs.counts import Work
+    from biasbench.costs.estimate import Estimate
     from biasbench.planned import Cell
-    from biasbench.store import Store
+    from biasbench.plugins import Plugins
+
+SHOWN = 50
+HEADS = ("method", "dataset", "backbone", "seed", "profile", "weights", "state", "reason")
 
 
-def show_plan(cells: Sequence[Cell], results: Path, *, as_json: bool) -> None:
-    """Print each cell with its state, and the total cost of what is to be done."""
+def show_plan(
+    cells: Sequence[Cell], settings: Settings, plugins: Plugins, *, device: str, jobs: int, as_json: bool
+) -> None:
+    """Print each cell with its state, the total of what is to be done, and how long it would take.
+
+    Args:
+        cells: The plan.
+        settings: Where results and caches are.
+        plugins: Where backbones are looked up.
+        device: Where it would run.
+        jobs: Cells at a time.
+        as_json: Whether to print JSON.
+    """
+    from biasbench.cli.estimates import estimate_of, work_of
     from biasbench.cli.output import emit, emit_json, grid, render
-    from biasbench.store import Store
 
-    store = Store(results) if results.exists() else None
-    rows = [_row(cell, store) for cell in cells]
-    cost = total_cost(cells, store)
+    work = work_of(cells, settings, plugins)
+    estimate = estimate_of(cells, settings, plugins, device, jobs, work)
+    rows = [_row(cell, work) for cell in cells]
     if as_json:
-        emit_json("plan", {"results": str(results), "cells": rows, "cost": cost})
+        told = {"cost": work.totals(), "cached": dict(work.cached), "uncounted": list(work.uncounted)}
+        emit_json(
+            "plan",
+            {"results": str(settings.results), "cells": rows, **told, "estimate": estimate and _figures(estimate)},
+        )
         return
-    heads = ("method", "dataset", "backbone", "seed", "profile", "weights", "state", "reason")
-    emit(render(grid(heads, [[row[h] if row[h] is not None else "" for h in heads] for row in rows])))
-    emit(
-        f"{len(rows)} cells: {cost['finished']} finished, {cost['to_run']} to run, {cost['not_applicable']} n/a.\n"
-        f"To do: {cost['trainings']} trainings, {cost['epochs']} epochs over {cost['training_rows']} training rows "
-        f"in all, {cost['predicted_rows']} rows to predict. Nothing was run."
-    )
+    shown = [[row[h] if row[h] is not None else "" for h in HEADS] for row in rows[:SHOWN]]
+    emit(render(grid(HEADS, shown)))
+    if len(rows) > SHOWN:
+        emit(f"… and {len(rows) - SHOWN} more; --json has them all.\n")
+    emit("\n".join([*_counts(work, len(rows)), *_times(estimate, work), "Nothing was run."]))
 
 
-def _row(cell: Cell, store: Store | None) -> dict[str, Any]:
+def _row(cell: Cell, work: Work) -> dict[str, Any]:
     return {
         "key": cell.key,
         "method": cell.spec.method.typed,
         "method_text": cell.spec.method.text,
         "dataset": cell.data.typed,
-        "backbone": cell.spec.backbone,
+        "backbone": cell.typed_backbone,
+        "backbone_text": cell.spec.backbone,
         "seed": cell.spec.seed,
         "profile": cell.spec.recipe.name,
         "weights": cell.weights.label,
-        "state": _state(cell, store),
+        "state": work.states[cell.key],
         "reason": cell.reason,
     }
 
 
-def _state(cell: Cell, store: Store | None) -> str:
-    if cell.reason is not None:
-        return "n/a"
-    return "finished" if store is not None and store.has_run(cell.key) else "to run"
+def _counts(work: Work, cells: int) -> list[str]:
+    cost, there = work.totals(), work.cached
+    measuring = f"{cost['to_measure']} to measure, " if cost["to_measure"] else ""
+    lines = [
+        f"{cells} cells: {cost['finished']} finished, {cost['to_run']} to run, {measuring}{cost['not_applicable']} n/a."
+    ]
+    if any(there.values()):
+        lines.append(
+            f"There already: {there['trainings']} trainings, {there['features']} files of activations, "
+            f"{there['images']} sets of decoded images."
+        )
+    if work.jobs:
+        lines.append(
+            f"To do: {cost['decoded_images']:,} images to decode, {cost['feature_rows']:,} through frozen layers, "
+            f"{cost['trainings']} trainings of {cost['epochs']:,} epochs over {cost['training_rows']:,} rows in all, "
+            f"{cost['predicted_rows']:,} rows to predict, {cost['attackers']:,} attackers."
+        )
+    return lines
 
 
-def total_cost(cells: Sequence[Cell], store: Store | None) -> dict[str, int]:
-    """Counts of what a run would do; rows are those before any resampling, an upper bound.
+def _times(estimate: Estimate | None, work: Work) -> list[str]:
+    from biasbench.cli.estimates import span
+    from biasbench.cli.output import size
 
-    A training that several cells share counts once, as does one that others start from.
-    """
-    to_run = [c for c in cells if _state(c, store) == "to run"]
-    trainings: dict[str, tuple[int, int]] = {}
-    for cell in to_run:
-        for step in _chain(cell, store):
-            rows, stages = len(step.data.tables["train"]), step.spec.recipe.stages
-            from_init = step.spec.method.init is not None
-            epochs = sum(s.epochs for s in stages if not (from_init and s.train == "head"))
-            trainings[step.training_key] = (epochs, epochs * rows)
-    predicted = sum(
-        len(c.data.tables["train"]) * (1 + c.spec.recipe.views) + len(c.data.tables["val"]) + len(c.data.tables["test"])
-        for c in to_run
-    )
+    if not work.jobs:
+        return []
+    if estimate is None:
+        return ["Run 'biasbench doctor --measure' for an estimate in hours."]
+    low, high = estimate.wall
+    parts = sorted(estimate.by_part().items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{name} {span(seconds)}" for name, seconds in parts if seconds >= 0.01 * estimate.total)
+    disk = estimate.disk
+    at_once, alone = " to ".join(dict.fromkeys((span(low), span(high)))), span(estimate.total)
+    results, scratch = size(disk["results"]), size(disk["scratch"])
+    lines = [
+        f"Estimate with --jobs {estimate.jobs}: {at_once}; one after the other {alone} ({spent}).",
+        f"Memory up to {size(estimate.memory)}.",
+        f"Disk: {size(disk['cache'])} of cache, {results} of results, {scratch} of checkpoints while it runs.",
+    ]
+    if estimate.rates.busy:
+        lines.append("The machine was busy when it was measured, so that it is all too long: measure again.")
+    if estimate.unmeasured:
+        lines.append(
+            f"Left out of it, since they were not measured: {', '.join(estimate.unmeasured)} "
+            "(options of 'biasbench doctor --measure')."
+        )
+    if work.uncounted:
+        lines.append(f"Not counted: {'; '.join(work.uncounted)}.")
+    return lines
+
+
+def _figures(estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.wall
     return {
-        "finished": sum(_state(c, store) == "finished" for c in cells),
-        "to_run": len(to_run),
-        "not_applicable": sum(c.reason is not None for c in cells),
-        "trainings": len(trainings),
-        "epochs": sum(epochs for epochs, _ in trainings.values()),
-        "training_rows": sum(rows for _, rows in trainings.values()),
-        "predicted_rows": predicted,
+        "jobs": estimate.jobs,
+        "seconds": {"at_least": low, "at_most": high, "one_after_the_other": estimate.total, **estimate.by_part()},
+        "memory_bytes": estimate.memory,
+        "disk_bytes": estimate.disk,
+        "unmeasured": estimate.unmeasured,
     }
-
-
-def _chain(cell: Cell | None, store: Store | None) -> Iterator[Cell]:
-    """The cell and those it starts from, as far as they are not trained yet."""
-    while cell is not None and not (store is not None and store.has_training(cell.training_key)):
-        yield cell
-        cell = cell.init_cell()

@@ -29,9 +29,10 @@ FORMATS = ("rich", "md", "csv", "json")
     "--against", metavar="WHAT",
     help="Measured beside published figures: 'published' for the tables of Wang et al. 2019, or a benchmark file.",
 )  # fmt: skip
+@click.option("--strict", is_flag=True, help="End with 1 unless every planned seed of every row has a score.")
 @plugin_option
 def leaderboard_command(
-    results: Path | None, form: str, sort: str | None, against: str | None, plugin_files: tuple[Path, ...]
+    results: Path | None, form: str, sort: str | None, against: str | None, strict: bool, plugin_files: tuple[Path, ...]
 ) -> None:
     """Show the results: means over seeds with their spread.
 
@@ -40,7 +41,9 @@ def leaderboard_command(
     published figure has a line: measured, published, the difference in standard errors, and below
     what was made differently from the paper.
     """
+    from biasbench.cli.output import note
     from biasbench.config import load_settings
+    from biasbench.errors import EXIT_CELLS_FAILED
     from biasbench.plugins import load_plugins
 
     folder, plugins = load_settings(results=results).results, load_plugins(plugin_files)
@@ -49,6 +52,14 @@ def leaderboard_command(
         print_board(board, form)
     else:
         print_against(board, folder, against, form)
+    if strict and (lacking := incomplete(board.rows)):
+        note(f"{len(lacking)} of {len(board.rows)} rows are incomplete: {', '.join(lacking[:5])}")
+        click.get_current_context().exit(EXIT_CELLS_FAILED)
+
+
+def incomplete(rows: Sequence[Row]) -> list[str]:
+    """Methods of the rows of which a planned seed has no score; what cannot run at all is not incomplete."""
+    return [f"{row.method} ({len(row.seeds)}/{len(row.planned)})" for row in rows if row.status not in ("ok", "n/a")]
 
 
 def load_board(results: Path, plugins: Plugins, sort: str | None = None, keys: Collection[str] | None = None) -> Board:

@@ -142,11 +142,35 @@ def _measured_before(store: Store, key: str) -> list[dict[str, Any]]:
 
 
 def measure_all(store: Store, jobs: Sequence[MeasureJob], shown: Any) -> None:
-    """Run each job in a process of its own, one after the other; a failed one stops no other."""
+    """Run each job and store what it measured; a failed one stops no other."""
+    from biasbench.presence import working_in
+
+    with working_in(store.root):
+        for job, cell, records, reason in carried_out(store, jobs, store.work("jobs"), shown):
+            if records is not None:
+                store.write_metrics(job.key, records)
+                reason = "; ".join(r["error"] for r in records if r["error"])
+            shown({**cell, "state": "failed" if reason else "done", "reason": reason or None})
+
+
+Measured = tuple["MeasureJob", dict[str, Any], list[dict[str, Any]] | None, str]
+
+
+def carried_out(store: Store, jobs: Sequence[MeasureJob], folder: Path, shown: Any) -> Iterator[Measured]:
+    """Run each job in a process of its own, one after the other.
+
+    Args:
+        store: Of the runs.
+        jobs: What to measure.
+        folder: For the jobs' files and logs.
+        shown: Told of the plan and of each start; how a job ended is the caller's to say.
+
+    Yields:
+        The job, the event that names its cell, its records, or None and why there are none.
+    """
     from biasbench.executors.local import LocalExecutor, describe_death
 
     shown({"event": "plan", "cells": len(jobs)})
-    folder = store.work("jobs")
     folder.mkdir(parents=True, exist_ok=True)
     with LocalExecutor(folder) as executor:
         for job in jobs:
@@ -156,15 +180,14 @@ def measure_all(store: Store, jobs: Sequence[MeasureJob], shown: Any) -> None:
             cell = {"event": "cell", "key": name, "label": label}
             shown({**cell, "state": "start"})
             executor.submit(name, job)
-            reason = "it said nothing"
+            records, reason = None, "it said nothing"
             while executor.running:
                 for _, event in executor.events(timeout=1.0):
                     if event["event"] == "measured":
-                        store.write_metrics(job.key, event["records"])
-                        errors = [r["error"] for r in event["records"] if r["error"]]
-                        reason = "; ".join(errors)
+                        records = event["records"]
                     elif event["event"] == "error":
                         reason = event["message"]
                     elif event["event"] == "died":
-                        reason = f"{describe_death(event['exit'])} (log: {event['log']})"
-            shown({**cell, "state": "failed" if reason else "done", "reason": reason or None})
+                        why = event.get("reason") or describe_death(event["exit"])
+                        reason = f"{why} (log: {event['log']})"
+            yield job, cell, records, reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,25 @@ def hush() -> None:
 
 
 def emit_json(schema: str, document: Mapping[str, Any], version: int = 1) -> None:
-    """Write a JSON document that names its schema; NaN is refused."""
+    """Write a JSON document that names its schema; NaN is refused, and what is not printable is escaped."""
     whole = {"schema": f"biasbench/{schema}", "schema_version": version, **document}
-    emit(json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False)
+    emit(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 def note(text: str) -> None:
     """One line for the user on standard error."""
-    sys.stderr.write(f"biasbench: {text}\n")
+    sys.stderr.write(f"biasbench: {printable(text, 10_000)}\n")
+
+
+def visible(text: str) -> str:
+    r"""Lines with control characters made visible.
+
+    Example:
+        >>> visible("a\x1b[2J\nb")
+        'a\\x1b[2J\nb'
+    """
+    return "\n".join(printable(line, 10_000) for line in text.split("\n"))
 
 
 def render(thing: RenderableType) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from biasbench.cli.estimates import span
 from biasbench.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from biasbench.costs.left import TimeLeft
 
 Event = Mapping[str, Any]
 FINAL = ("done", "cached", "failed", "n/a")
@@ -22,8 +25,8 @@ SPARSE = 30.0  # seconds between two lines about one cell's epochs in a log
 class View(Protocol):
     """How events are shown."""
 
-    def show(self, event: Event, finished: int, cells: int) -> None:
-        """React to one event, after the counts were brought up to date."""
+    def show(self, event: Event, finished: int, cells: int, left: float | None) -> None:
+        """React to one event, after the counts were brought up to date; `left` is in seconds, None if not known."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -38,6 +41,7 @@ class RunProgress:
 
     Args:
         view: How to show them; None shows nothing.
+        left: Works out the time left; None where this machine's costs are not known.
 
     Example:
         >>> progress = RunProgress(None)
@@ -48,16 +52,16 @@ class RunProgress:
         '1 ok · 1 failed'
     """
 
-    def __init__(self, view: View | None) -> None:
-        self.view, self.planned = view, 0
+    def __init__(self, view: View | None, left: TimeLeft | None = None) -> None:
+        self.view, self.left, self.planned = view, left, 0
         self.cells: dict[str, dict[str, Any]] = {}
 
     @classmethod
-    def choose(cls, *, quiet: bool) -> RunProgress:
+    def choose(cls, *, quiet: bool, left: TimeLeft | None = None) -> RunProgress:
         """Bars if standard error is a terminal, else lines; nothing if `quiet`."""
         if quiet:
             return cls(None)
-        return cls(Bars() if sys.stderr.isatty() else Lines())
+        return cls(Bars() if sys.stderr.isatty() else Lines(), left)
 
     def __call__(self, event: Event) -> None:
         if event.get("event") == "plan":
@@ -65,8 +69,10 @@ class RunProgress:
         if event.get("event") == "cell":
             fields = {k: event.get(k) for k in ("key", "label", "state", "reason")}
             self.cells[str(event["key"])] = fields
+        if self.left is not None:
+            self.left.see(event)
         if self.view is not None:
-            self.view.show(event, self.finished, self.planned)
+            self.view.show(event, self.finished, self.planned, None if self.left is None else self.left.seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -128,12 +134,13 @@ class Lines:
         self.began: dict[str, float] = {}
         self.said: dict[str, float] = {}
 
-    def show(self, event: Event, finished: int, cells: int) -> None:
+    def show(self, event: Event, finished: int, cells: int, left: float | None) -> None:
         kind = event.get("event")
+        rest = "" if left is None else f", about {span(left)} left"
         if kind == "plan":
-            self._say(f"{cells} cells planned")
+            self._say(f"{cells} cells planned{rest}")
         elif kind == "cell":
-            self._cell(event, f"[{finished}/{cells}]")
+            self._cell(event, f"[{finished}/{cells}]", rest if event["state"] == "done" and finished < cells else "")
         elif kind == "epoch":
             scores = _scores(event)
             at = f"stage {event.get('stage', 0)} epoch {event.get('epoch')}/{event.get('epochs')}"
@@ -143,7 +150,7 @@ class Lines:
         elif kind == "job" and event["state"] != "done" and not _is_cell(event):
             self._say(f"{event['state']} {event['name']}")
 
-    def _cell(self, event: Event, where: str) -> None:
+    def _cell(self, event: Event, where: str, rest: str) -> None:
         key, state = str(event["key"]), str(event["state"])
         self.labels[key] = str(event.get("label") or key)
         now = self.clock()
@@ -151,7 +158,7 @@ class Lines:
             self.began[key] = self.said[key] = now
         took = f" ({now - self.began[key]:.0f} s)" if state in ("done", "failed") and key in self.began else ""
         reason = f": {_why(event)}" if event.get("reason") else ""
-        self._say(f"{where} {state} {self.labels[key]}{took}{reason}")
+        self._say(f"{where} {state} {self.labels[key]}{took}{rest}{reason}")
 
     def _now_and_then(self, event: Event, text: str) -> None:
         key, now = str(event.get("key", "")), self.clock()
@@ -172,13 +179,21 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class Left(TimeRemainingColumn):
+            """The plan's time left by what its cells cost, not by their number."""
+
+            def render(self, task: Task) -> Text:
+                left = task.fields.get("left")
+                return super().render(task) if left is None else Text(span(left), style="progress.remaining")
 
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            Left(),
             TextColumn("{task.fields[note]}", markup=False, style="dim"),
             console=Console(stderr=True, highlight=False),
             speed_estimate_period=7 * 24 * 3600,  # a cell may take hours: forget no sample
@@ -188,8 +203,9 @@ class Bars:
         self.labels: dict[str, str] = {}
         self.bars.start()
 
-    def show(self, event: Event, finished: int, cells: int) -> None:
+    def show(self, event: Event, finished: int, cells: int, left: float | None) -> None:
         kind = event.get("event")
+        self.bars.update(self.plan, left=left)
         if kind == "plan":
             self.bars.update(self.plan, total=cells)
         elif kind == "cell":

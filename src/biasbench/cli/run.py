@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ import click
 
 from biasbench.cli.lazy import Choice
 from biasbench.cli.options import data_root_option, json_option, plugin_option, results_option
+from biasbench.cli.seeds import Seeds
 
 if TYPE_CHECKING:
     from biasbench.cli.progress import RunProgress
     from biasbench.config import Settings
+    from biasbench.costs.left import TimeLeft
+    from biasbench.executors.limits import Limits
     from biasbench.plan import Request
     from biasbench.planned import Cell
     from biasbench.plugins import Plugins
@@ -33,14 +37,16 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     help="Such as resnet50, or any timm model.  [default: the data set's own]",
 )  # fmt: skip
 @click.option(
-    "--seed", "-s", "seeds", multiple=True, type=click.IntRange(min=0), metavar="INT", help="Random seed.  [default: 0]"
-)
+    "--seed", "-s", "seeds", multiple=True, type=Seeds(), metavar="INT",
+    help="Random seed, or a range of them: 0..4. Repeatable.  [default: 0]",
+)  # fmt: skip
 @click.option("--profile", type=Choice(PROFILES), help="Training recipe.  [default: short]")
 @click.option("--device", metavar="DEVICE", default="auto", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--precision", type=Choice(PRECISIONS), help="Arithmetic of the model.  [default: fp32]")
 @results_option
 @data_root_option
 @click.option("--dry-run", is_flag=True, help="Print the checked plan and its cost; run nothing.")
+@click.option("--yes", is_flag=True, help="A plan of more than 100,000 cells is meant.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="recipe.KEY=VALUE",
     help="Replace one field of the recipe, such as recipe.stages.0.lr=1e-4. Repeatable.",
@@ -50,6 +56,18 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cells at a time.  [default: by cores, at most 4]"
 )
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    help="End a cell's process after so long; the cell has failed.  [default: none]",
+)  # fmt: skip
+@click.option(
+    "--stall-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES", default=360.0, show_default=True,
+    help="End a process that finishes no batch, file or figure for so long.",
+)  # fmt: skip
+@click.option(
+    "--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+    help="End a process that holds more memory (Linux).  [default: none]",
+)  # fmt: skip
 @click.option("--protocol", metavar="NAME", help="Measuring protocol.  [default: the profile's]")
 @click.option(
     "--attribute", "-a", "attributes", multiple=True, metavar="NAME",
@@ -72,6 +90,9 @@ def run_command(
     plugin_files: tuple[Path, ...],
     jobs: int | None,
     tensorboard: bool,
+    time_limit: float | None,
+    stall_limit: float,
+    memory_limit: float | None,
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -83,10 +104,11 @@ def run_command(
 
     The whole plan is checked before the first epoch. A finished cell is never computed
     twice; a cell that fails does not stop the others. After an interruption the same
-    command goes on from the last epoch.
+    command goes on: Ctrl-C, SIGTERM and SIGUSR1 let trainings write a checkpoint first.
     """
     from biasbench.cli.progress import Counter, RunProgress
     from biasbench.config import load_settings
+    from biasbench.executors.limits import Limits
     from biasbench.model import choose_device
     from biasbench.plan import make_plan
     from biasbench.plugins import load_plugins
@@ -101,14 +123,18 @@ def run_command(
     with Counter("reading data", quiet=quiet) as progress:
         kind = chosen.partition(":")[0]
         cells = make_plan(requests, plugins, settings, device=kind, progress=progress)
+    at_once = jobs or cells_at_a_time(cells, chosen)
     if dry_run:
         from biasbench.cli.dryrun import show_plan
 
-        show_plan(cells, settings.results, as_json=as_json)
+        show_plan(cells, settings, plugins, device=chosen, jobs=at_once, as_json=as_json)
         return 0
-    with RunProgress.choose(quiet=quiet) as shown:
-        at_once = jobs or cells_at_a_time(cells, chosen)
-        code = carry_out(cells, settings, plugins, shown, device=chosen, jobs=at_once, tensorboard=tensorboard)
+    left = None if quiet else time_left(cells, settings, plugins, chosen, at_once)
+    with RunProgress.choose(quiet=quiet, left=left) as shown:
+        limits = Limits(time_limit and 60 * time_limit, 60 * stall_limit, memory_limit)
+        code = carry_out(
+            cells, settings, plugins, shown, device=chosen, jobs=at_once, tensorboard=tensorboard, limits=limits
+        )
     report(cells, settings, plugins, shown, code, as_json=as_json, quiet=quiet)
     return code
 
@@ -123,25 +149,31 @@ def asked_for(benchmark: Path | None, asked: Mapping[str, Any]) -> list[Request]
     from biasbench.plan import Request
 
     overrides = read_overrides(asked["overrides"])
-    given = {key: value for key, value in asked.items() if key != "overrides" and value not in (None, ())}
+    apart = ("overrides", "seeds", "yes")
+    given = {key: value for key, value in asked.items() if key not in apart and value not in (None, ())}
     if benchmark is not None:
         from biasbench.benchmark import load_benchmark
 
-        return [changed(load_benchmark(benchmark).request(), given, overrides)]
+        return [changed(load_benchmark(benchmark).request(), given, overrides, asked)]
     lacking = [f"--{name[:-1]}" for name in ("methods", "datasets") if name not in given]
     if lacking:
         raise UsageError(
             f"nothing to run: {' and '.join(lacking)} not given",
             fix="Name both, as in 'biasbench run --method original --dataset scenes', or give a benchmark file",
         )
-    return [changed(Request(given.pop("methods"), given.pop("datasets")), given, overrides)]
+    return [changed(Request(given.pop("methods"), given.pop("datasets")), given, overrides, asked)]
 
 
-def changed(request: Request, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:
+def changed(
+    request: Request, given: Mapping[str, Any], overrides: Mapping[str, Any], asked: Mapping[str, Any]
+) -> Request:
     """A request with what the command line says in place of its own."""
     from dataclasses import replace
 
-    return replace(request, **given, overrides={**request.overrides, **overrides})
+    from biasbench.cli.seeds import seed_list
+
+    request = replace(request, **given, overrides={**request.overrides, **overrides})
+    return replace(request, seeds=seed_list(asked["seeds"], request, confirmed=asked["yes"]))
 
 
 def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -193,6 +225,15 @@ def cells_at_a_time(cells: Sequence[Cell], device: str) -> int:
     return max(1, min(4, cores // threads))
 
 
+def time_left(cells: Sequence[Cell], settings: Settings, plugins: Plugins, device: str, jobs: int) -> TimeLeft | None:
+    """What tells the time left of a plan; None where this machine's costs were not measured."""
+    from biasbench.cli.estimates import estimate_of
+    from biasbench.costs.left import TimeLeft
+
+    estimate = estimate_of(cells, settings, plugins, device, jobs)
+    return None if estimate is None else TimeLeft(estimate)
+
+
 def carry_out(
     cells: Sequence[Cell],
     settings: Settings,
@@ -202,9 +243,14 @@ def carry_out(
     device: str,
     jobs: int,
     tensorboard: bool,
+    limits: Limits,
 ) -> int:
     """Run the plan; returns the exit code. An interruption says what is kept."""
+    from biasbench.cli.output import note
+    from biasbench.errors import EXIT_REQUEUE
+    from biasbench.executors.local import LocalExecutor
     from biasbench.runner import Runner
+    from biasbench.stopping import Requeued
     from biasbench.store import Store
 
     runner = Runner(
@@ -216,12 +262,17 @@ def carry_out(
         plugin_files=plugins.files,
         tensorboard=tensorboard,
         report=shown,
+        executor=partial(LocalExecutor, limits=limits),
     )
     try:
         return runner.run().exit_code
     except KeyboardInterrupt as stop:
         kept = f"{shown.summary()}; finished cells are kept in {settings.results}"
-        raise type(stop)(f"{kept}, and the same command goes on from the last epoch") from None
+        kept += ", and the same command goes on from the last checkpoint"
+        if isinstance(stop, Requeued):
+            note(f"asked to end by SIGUSR1; {kept}")
+            return EXIT_REQUEUE
+        raise type(stop)(kept) from None
 
 
 def report(

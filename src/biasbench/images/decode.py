@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]  # [H, W, 3] RGB
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 50  # beyond it, resizing the short side up would make a bomb of a small file
-_MAX_HEADER = 4 << 20  # bytes of metadata before the size of a JPEG
+_MAX_HEADER = 4 << 20  # bytes of metadata before the size of a JPEG, before the pixels of a PNG
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _NO_SIZE = {0xC4, 0xC8, 0xCC}  # in the range of frame markers, but tables and extensions
@@ -45,8 +45,8 @@ def read_image(path: Path) -> Image:
 
     Raises:
         DataError: One line with the file's name, when it is missing, no regular file, of
-            another format, damaged, truncated, over 50 MB or 64 megapixels, or more than
-            50 times longer than wide.
+            another format, damaged, truncated, over 50 MB or 64 megapixels, more than
+            50 times longer than wide, or with more than 4 MB of metadata before its picture.
     """
     data = _read(path)
     try:
@@ -107,13 +107,22 @@ def read_header(data: bytes) -> Header:
     if start.startswith(_JPEG):
         return _jpeg_header(data)
     if start == _PNG:
-        if data[12:16] != b"IHDR" or len(data) < 24:
-            raise ValueError("damaged or truncated (no PNG header)")
-        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-        return Header("png", height, width)
+        return _png_header(data)
     if not data:
         raise ValueError("it is empty")
     raise ValueError("neither JPEG nor PNG")
+
+
+def _png_header(data: bytes) -> Header:
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        raise ValueError("damaged or truncated (no PNG header)")
+    at = len(_PNG)
+    while data[at + 4 : at + 8] not in (b"IDAT", b""):
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if at >= _MAX_HEADER:
+            raise ValueError(f"more than {_MAX_HEADER >> 20} MB of metadata")
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    return Header("png", height, width)
 
 
 def _jpeg_header(data: bytes) -> Header:

@@ -2,19 +2,23 @@
 
 `pixels.bin` holds the images one after the other, [h, w, 3] uint8 each; `index.npy` is
 [N, 5] int64 with offset, height, width, native height and native width; `store.json` says
-what it is. A store is whole or absent, and shared by everyone who wants the same pixels.
+what it is and has the hashes of both. A store is whole or absent, and shared by everyone who wants
+the same pixels; one that has changed since it was written is made again by whoever builds it next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -22,11 +26,13 @@ from numpy.typing import NDArray
 
 from biasbench import io
 from biasbench.data import Progress, table_digest
-from biasbench.errors import DataError, IntegrityError, printable
+from biasbench.errors import DataError, IntegrityError, StoreError, printable
 from biasbench.images.decode import Image, read_image, resize_short
+from biasbench.seal import LOG, read_sealed, write_sealed
 
 _FORMAT = "images/1"
 _SHOWN = 5
+_AGAIN = "Run the same command again: the images are then decoded again"
 
 
 def store_key(table: pd.DataFrame, root: Path, short_side: int) -> str:
@@ -48,9 +54,9 @@ def store_key(table: pd.DataFrame, root: Path, short_side: int) -> str:
     return digest.hexdigest()[:32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImageStore:
-    """The pixels of one table, read through a memory map.
+    """The pixels of one table, read through a memory map; checked before the first is used.
 
     Attributes:
         folder: Where it lies.
@@ -65,6 +71,8 @@ class ImageStore:
     content: str
     index: NDArray[np.int64]
     pixels: NDArray[np.uint8]
+    _sound: bool = False
+    _lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def build(
@@ -76,7 +84,7 @@ class ImageStore:
         progress: Progress | None = None,
         threads: int | None = None,
     ) -> ImageStore:
-        """Decode and resize every image of `table`, unless the store is there already.
+        """Decode and resize every image of `table`, unless an undamaged store is there already.
 
         Args:
             folder: Where the store goes; name it by `store_key`.
@@ -87,7 +95,8 @@ class ImageStore:
             threads: Decoding threads; None = one per available core. They do not change a bit.
 
         Raises:
-            DataError: When images are missing or cannot be decoded: how many, and the first five.
+            DataError: When images are missing or cannot be decoded: how many, and the first five. When one
+                changed while they were read.
             StoreError: When the disk is full or the folder cannot be written.
         """
         from filelock import FileLock
@@ -95,13 +104,32 @@ class ImageStore:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.parent / f"{folder.name}.lock"):  # one builds, the others wait and open
+                if folder.exists() and (found := cls._undamaged(folder)) is not None:
+                    return found
                 if not folder.exists():
-                    paths = _paths(table, root)
+                    paths, before = _paths(table, root), store_key(table, root, short_side)
                     with io.writing_folder(folder) as aside:
                         _write(aside, paths, root, short_side, progress, threads or _cores())
+                        if store_key(table, root, short_side) != before:
+                            fix = "Run the same command again once nothing writes there"
+                            raise DataError("images changed while they were read", where=printable(root), fix=fix)
         except OSError as error:
             raise io.unwritable(folder, error) from error
         return cls.open(folder)
+
+    @classmethod
+    def _undamaged(cls, folder: Path) -> ImageStore | None:
+        """A store whose pixels were checked; a damaged one is deleted."""
+        try:
+            found = cls.open(folder)
+            found.verify()
+            with contextlib.suppress(OSError):
+                os.utime(folder / "store.json")  # when it was last used: `biasbench gc --cache` asks
+        except (IntegrityError, StoreError) as error:
+            LOG.warning("%s The images are decoded again", error)
+            shutil.rmtree(folder)
+            return None
+        return found
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -116,15 +144,13 @@ class ImageStore:
             StoreError: When there is none.
             IntegrityError: When a file has been cut or exchanged.
         """
-        meta = io.read_json(folder / "store.json")
-        index = np.array(io.read_array(folder / "index.npy"))
+        meta = read_sealed(folder / "store.json", fix=_AGAIN)
+        index = np.array(io.read_array(folder / "index.npy", str(meta.get("index"))))
         file = folder / "pixels.bin"
         expected = int((index[:, 1] * index[:, 2]).sum()) * 3
         whole = file.is_file() and file.stat().st_size == max(1, expected) and len(index) == meta.get("count")
         if meta.get("format") != _FORMAT or not {"short_side", "content"} <= set(meta) or not whole:
-            raise IntegrityError(
-                "the image store is damaged", where=printable(folder), fix="Delete this folder and run again"
-            )
+            raise IntegrityError("the image store is damaged", where=printable(folder), fix=_AGAIN)
         pixels = np.asarray(np.memmap(file, np.uint8, "r"))
         return cls(folder, int(meta["short_side"]), str(meta["content"]), index, pixels)
 
@@ -132,7 +158,15 @@ class ImageStore:
         return len(self.index)
 
     def image(self, row: int) -> Image:
-        """[h, w, 3] uint8 pixels of a row, a read-only view."""
+        """[h, w, 3] uint8 pixels of a row, a read-only view.
+
+        Raises:
+            IntegrityError: When the pixels are not the ones that were written.
+        """
+        if not self._sound:
+            with self._lock:  # threads of one loader: one checks, the others wait
+                if not self._sound:
+                    self.verify()
         offset, height, width = self.index[row, :3].tolist()
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
@@ -149,7 +183,8 @@ class ImageStore:
         """Raise an `IntegrityError` unless the pixels are the ones that were written."""
         used = self.pixels[: int((self.index[:, 1] * self.index[:, 2]).sum()) * 3]
         if io.hash_bytes(used.data) != self.content:
-            raise IntegrityError("the stored pixels have changed", where=printable(self.folder), fix="Delete it")
+            raise IntegrityError("the stored pixels have changed", where=printable(self.folder), fix=_AGAIN)
+        self._sound = True
 
 
 def _cores() -> int:
@@ -199,7 +234,7 @@ def _write(
         )
     io.write_array(aside / "index.npy", np.array(index, np.int64).reshape(-1, 5))
     meta = {"format": _FORMAT, "count": len(paths), "short_side": short_side, "content": digest.hexdigest()}
-    io.write_json(aside / "store.json", meta)
+    write_sealed(aside / "store.json", {**meta, "index": io.hash_file(aside / "index.npy")})
 
 
 Decoded = tuple[Image, tuple[int, int]] | DataError

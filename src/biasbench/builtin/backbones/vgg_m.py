@@ -28,11 +28,11 @@ class VggMBackbone(Backbone):
     Taps: conv1 to conv5 after ReLU, before LRN and pooling; pool5, the pooled map, a fifth of conv5's numbers: what is
     cached when fc6 is the first layer to train; fc6 after ReLU; embedding.
 
-    Weights: a file. `.mat` of MatConvNet (SimpleNN or DagNN), or the state of `vgg_m_face_bn_dag` (with `norm="batch"`)
-    or of this network as `.pth`, `.pt`, `.bin` or `.safetensors`. A MatConvNet file's own mean (`averageImage`), LRN
-    constants and epsilon are used. Where it has no mean, and for every other file, the mean is the one published with
-    `vgg_m_face_bn_dag` for `norm="batch"`, and ImageNet's for `norm="lrn"`. Without a file weights are random, and the
-    row says so.
+    Weights: a file. `.mat` of MatConvNet (SimpleNN or DagNN), or the state of `vgg_m_face_bn_dag` (`norm="batch"`) or
+    of this network as `.safetensors`, which `biasbench import-weights` makes of a `.pth`. A MatConvNet file's own
+    mean (`averageImage`), LRN constants and epsilon are used. Where it has no mean, and for every other file, the mean
+    is the one published with `vgg_m_face_bn_dag` for `norm="batch"`, and ImageNet's for `norm="lrn"`. Without a file
+    weights are random, and the row says so.
 
     Dropout acts in the segments that a stage trains.
 

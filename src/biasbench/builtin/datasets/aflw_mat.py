@@ -1,4 +1,7 @@
-"""Reading AFLW2000-3D: a Matlab file with pose and landmarks beside each image."""
+"""Reading AFLW2000-3D: a Matlab file with pose and landmarks beside each image.
+
+The Matlab files are read in a process of its own, with limits: scipy's reader dies of some damaged files.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from biasbench import DataError, printable
+from biasbench import DataError, printable, sandbox
 from biasbench.builtin.datasets.aflw_sqlite import Faces
+from biasbench.builtin.datasets.coco_index import read_parquet, write_parquet
 from biasbench.builtin.datasets.coco_json import read_file
 from biasbench.builtin.datasets.face_mat import check_whole
 from biasbench.builtin.datasets.face_set import below
@@ -20,6 +24,8 @@ from biasbench.builtin.datasets.face_set import below
 FOLDERS = ("AFLW2000", "TestImages/AFLW2000")
 _MAX_BYTES = 4_000_000  # of one file; those of the release have 20,000
 _AS_RELEASED = "Use the file as it was released"
+_MADE = "faces.parquet"
+_SECONDS = 300  # for all files: those of the release take 10
 _POSE, _LANDMARKS = "Pose_Para", "pt3d_68"
 _SHAPES = {_POSE: (1, 7), _LANDMARKS: (3, 68)}
 
@@ -40,22 +46,30 @@ def read_mats(root: Path, folder: str) -> Faces:
     Raises:
         DataError: Naming the file that is damaged, has no pose or landmarks, or has others than real numbers in them.
     """
-    rows = []
-    for path in sorted((root / folder).glob("image*.mat")):
-        found = _variables(path)
-        x, y = (found[_LANDMARKS][k] for k in (0, 1))
-        name = path.with_suffix(".jpg").name
-        number = int("".join(c for c in path.stem if c in "0123456789") or 0)
-        yaw = float(found[_POSE][0, 1])
-        if abs(yaw) > np.pi:
-            raise _wrong(path, f"yaw is {yaw:g} radians, beyond half a turn")
-        rows.append((number, below(folder, name), yaw, x.min(), y.min(), np.ptp(x), np.ptp(y), ""))
-    table = pd.DataFrame(rows, columns=["face", "photo", "yaw", "x", "y", "w", "h", "sex"])
+    with sandbox.read_apart(f"{__name__}:write_mats", root, {"name": folder}, seconds=_SECONDS) as made:
+        table = read_parquet(made / _MADE)
     twice = table[table["face"].duplicated()]
     if len(twice):
         what = f"two files have the number {twice['face'].iloc[0]}"
         raise DataError(what, where=printable(root / folder), fix="Keep the files of the release")
-    return Faces(table.astype({"face": np.int64}), {"faces": len(table)})
+    return Faces(table, {"faces": len(table)})
+
+
+def write_mats(root: Path, made: Path, name: str) -> None:
+    """Write the faces of a folder's files into another one: called in a process of its own."""
+    rows = []
+    for path in sorted((root / name).glob("image*.mat")):
+        sandbox.at(made, path)
+        found = _variables(path)
+        x, y = (found[_LANDMARKS][k] for k in (0, 1))
+        photo = path.with_suffix(".jpg").name
+        number = int("".join(c for c in path.stem if c in "0123456789") or 0)
+        yaw = float(found[_POSE][0, 1])
+        if abs(yaw) > np.pi:
+            raise _wrong(path, f"yaw is {yaw:g} radians, beyond half a turn")
+        rows.append((number, below(name, photo), yaw, x.min(), y.min(), np.ptp(x), np.ptp(y), ""))
+    table = pd.DataFrame(rows, columns=["face", "photo", "yaw", "x", "y", "w", "h", "sex"])
+    write_parquet(table.astype({"face": np.int64}), made / _MADE)
 
 
 def _variables(path: Path) -> Mapping[str, Any]:

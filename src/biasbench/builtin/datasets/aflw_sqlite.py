@@ -1,8 +1,8 @@
 """Reading `aflw.sqlite`, which may be anything: as it lies, read-only, nothing but plain columns.
 
 The file is opened as immutable, so that no journal beside it is played back and nothing is written. An
-authoriser lets the columns below be read and denies all else, functions included; what the file defines itself
-(views, triggers) can do no more than that. Values are bounded in size and rows in number.
+authoriser lets the columns below be read and denies all else, functions included. Views in place of tables are
+refused; triggers never fire, since nothing is written. Values are bounded in size and rows in number.
 """
 
 from __future__ import annotations
@@ -111,10 +111,13 @@ def _read(path: Path) -> dict[str, pd.DataFrame]:
     _check_file(path)
     try:
         with _opened(path) as database:
-            for table, columns in COLUMNS.items():
-                _check_table(database, table, columns, path)
             steps = iter(range(_MAX_STEPS))
             database.set_progress_handler(lambda: next(steps, -1) < 0, 100_000)
+            for table, columns in COLUMNS.items():
+                _check_table(database, table, columns, path)
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
             database.set_authorizer(_authorise)
             return {table: _frame(database, table, columns, path) for table, columns in COLUMNS.items()}
     except sqlite3.Error as error:
@@ -135,6 +138,11 @@ def _check_file(path: Path) -> None:
         ) from error
     if start != _MAGIC:
         raise DataError("not an SQLite database", where=printable(path), fix=_AS_RELEASED)
+    for kind in ("wal", "journal"):
+        beside = path.with_name(f"{path.name}-{kind}")
+        if beside.exists() and beside.stat().st_size:
+            what = f"not whole: a part of it lies in {printable(beside.name)}"
+            raise DataError(what, where=printable(path), fix="Open and close a copy of both with sqlite3, and use that")
     if status.st_size > _MAX_BYTES:
         raise DataError(f"{status.st_size >> 20} MB, at most {_MAX_BYTES >> 20} are read", where=printable(path))
 
@@ -159,13 +167,15 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _check_table(database: sqlite3.Connection, table: str, columns: tuple[str, ...], path: Path) -> None:
     """Refuse a database in which a table is missing, virtual, or lacks a column."""
-    known = database.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view') LIMIT 1000")
-    found = {str(name): str(sql) for name, sql in known}
+    known = database.execute("SELECT name, sql, type FROM sqlite_master WHERE type IN ('table', 'view') LIMIT 1000")
+    found = {str(name): (str(sql), str(kind)) for name, sql, kind in known}
     if table not in found:
         hint = did_you_mean(table, found) or f"It has {', '.join(map(printable, sorted(found)[:10])) or 'none'}"
         raise DataError(f"there is no table {table}", where=printable(path), fix=hint)
-    if "VIRTUAL" in found[table].upper().split("(")[0].split():
-        raise DataError(f"{table} is a virtual table", where=printable(path), fix=_AS_RELEASED)
+    sql, kind = found[table]
+    if kind == "view" or "VIRTUAL" in sql.upper().split("(")[0].split():
+        what = "view" if kind == "view" else "virtual table"
+        raise DataError(f"{table} is a {what}, not a table", where=printable(path), fix=_AS_RELEASED)
     has = [str(row[1]) for row in database.execute(f"PRAGMA table_info({table})")]
     for name in columns:
         if name not in has:

@@ -168,7 +168,7 @@ class Coco(Dataset):
             hint = did_you_mean(name, known) or f"Known: {', '.join(known)}"
             raise DataError(f"{self.name} has no region {printable(name)!r}", fix=hint)
         if name not in self._regions:
-            self._regions[name] = region_table(self._index, name)
+            self._regions[name] = region_table(self._index, name, self.sources.folder)
         own = self._index.images.loc[self._usable & (self._splits == split), "image_id"]
         table = self._regions[name]
         table = table[table["image_id"].isin(own)].reset_index(drop=True)

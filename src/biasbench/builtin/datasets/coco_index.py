@@ -70,17 +70,22 @@ def open_index(sources: Sources, words: WordList, cache: Path, progress: Progres
     folder = cache / io.hash_bytes(io.canonical_json(identity).encode())[:32]
     if folder.is_dir():
         try:
-            return _load(folder)
+            return load_index(folder)
         except (StoreError, KeyError, TypeError):
             shutil.rmtree(folder, ignore_errors=True)  # a damaged cache is built again
     with io.writing_folder(folder) as aside:
         _build(sources, words, aside, progress)
         if content_hashes(sources.files(), cache / "hashes.json") != hashes:
             raise DataError("the files changed while they were read", where=printable(sources.folder), fix="Try again")
-    return _load(folder)
+    return load_index(folder)
 
 
-def _load(folder: Path) -> Index:
+def load_index(folder: Path) -> Index:
+    """An index that was built in a folder.
+
+    Raises:
+        StoreError: When it is damaged.
+    """
     meta = io.read_json(folder / "index.json")
     images = read_parquet(folder / "images.parquet")
     if len(images) != meta["images"] or _region_hashes(folder) != meta["hashes"]:

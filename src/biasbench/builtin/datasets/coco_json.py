@@ -18,6 +18,7 @@ from biasbench import DataError, printable
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=65_500)]  # the longest side that JPEG can hold
 T = TypeVar("T")
+_PICKLES = (b"\x80", b"(dp", b"(lp")  # how pickles of a dict or a list start
 BOM = b"\xef\xbb\xbf"
 
 
@@ -112,12 +113,12 @@ def decode(content: bytes, kind: type[T], path: Path) -> T:
     except msgspec.ValidationError as error:
         _wrong_shape(error, content, kind, path)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        cut = "truncated" in str(error)
-        raise DataError(
-            "the JSON ends too early: the file is truncated" if cut else f"not valid JSON: {printable(error)}",
-            where=printable(path),
-            fix="Download it again",
-        ) from error
+        why = f"not valid JSON: {printable(error)}"
+        if "truncated" in str(error):
+            why = "the JSON ends too early: the file is truncated"
+        elif content.startswith(_PICKLES):
+            why = "not JSON but a Python pickle by its looks, which can hold code and is never read"
+        raise DataError(why, where=printable(path), fix="Download it again") from error
     except RecursionError as error:
         raise DataError("the JSON is nested too deeply", where=printable(path), fix="Download it again") from error
 

@@ -1,4 +1,7 @@
-"""The metadata of IMDB-WIKI: read once from the Matlab file, kept as Parquet under a key of its content."""
+"""The metadata of IMDB-WIKI: read once from the Matlab file, kept as Parquet under a key of its content.
+
+The Matlab file is read in a process of its own, with limits: scipy's reader dies of some damaged files.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biasbench import DataError, Progress, StoreError, io, printable
+from biasbench import DataError, Progress, StoreError, io, printable, sandbox
 from biasbench.builtin.datasets.coco_check import refuse
 from biasbench.builtin.datasets.coco_files import content_hashes
 from biasbench.builtin.datasets.coco_index import read_parquet, write_parquet
@@ -18,6 +21,7 @@ from biasbench.builtin.datasets.face_mat import Struct, numbers, read_struct, te
 from biasbench.builtin.datasets.face_set import plain_path
 
 FORMAT = 1  # raise it when an index written before must not be read any more
+_MADE = "metadata.parquet"
 _NUMBERS = ("dob", "photo_taken", "gender", "face_score", "second_face_score")
 COLUMNS = ("path", "identity", "years", "gender", "score", "second")
 
@@ -51,11 +55,17 @@ def open_metadata(mat: Path, variable: str, cache: Path, progress: Progress | No
         pass  # not indexed yet, or damaged
     if progress is not None:
         progress(0, 1)
-    frame = read_metadata(mat, variable)
+    with sandbox.read_apart(f"{__name__}:write_metadata", mat, {"variable": variable}) as folder:
+        frame = read_parquet(folder / _MADE)
     write_parquet(frame, index)
     if progress is not None:
         progress(1, 1)
     return frame
+
+
+def write_metadata(mat: Path, folder: Path, variable: str) -> None:
+    """Write what `read_metadata` finds into a folder: called in a process of its own."""
+    write_parquet(read_metadata(mat, variable), folder / _MADE)
 
 
 def read_metadata(mat: Path, variable: str) -> pd.DataFrame:
@@ -97,6 +107,10 @@ def _identities(fields: Struct, paths: list[str], mat: Path) -> list[str]:
         told = numbers(fields, "celeb_id", mat, len(paths))
         odd = np.flatnonzero(~np.isfinite(told) | (told != np.floor(told)))
         refuse([f"entry {i + 1}: celeb_id is {told[i]:g}" for i in odd], mat)
+        if "celeb_names" in fields:
+            known = len(texts(fields, "celeb_names", mat))
+            odd = np.flatnonzero((told < 1) | (told > known))
+            refuse([f"entry {i + 1}: celeb_id is {told[i]:g}, of {known} celebrities" for i in odd], mat)
         return [str(int(number)) for number in told]
     names = texts(fields, "name", mat, len(paths))
     keys = [name.strip() or path for name, path in zip(names, paths, strict=True)]

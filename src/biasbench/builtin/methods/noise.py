@@ -31,6 +31,7 @@ class Noise(Method):
     name = "noise"
     source = "Wang et al., ICCV 2019, sections 5.3 and 6"
     stage = "predict"
+    by_row = True
 
     def __init__(self, sigma: float = 0.2, at: str = "embedding") -> None:
         super().__init__()

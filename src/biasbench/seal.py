@@ -1,0 +1,62 @@
+"""JSON documents that carry their own hash: whoever reads one notices a changed bit before using it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from biasbench import io
+from biasbench.errors import IntegrityError, printable
+
+SEAL = "sha256"
+LOG = logging.getLogger("biasbench")
+"""Where it is said that something damaged was made again: standard error, and so a job's log."""
+
+
+def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON object with the hash of its content, whole or not at all."""
+    io.write_json(path, {**document, SEAL: _digest(document)})
+
+
+def read_sealed(path: Path, *, unsealed: int | None = None, fix: str | None = None) -> dict[str, Any]:
+    """Read a JSON object that `write_sealed` wrote; the hash itself is left out.
+
+    Args:
+        path: The file.
+        unsealed: The `schema` of documents from before there were hashes; a document without a
+            schema counts as one. None: there are none.
+        fix: What the user can do about a damaged one.
+
+    Raises:
+        StoreError: When it is missing or no JSON.
+        IntegrityError: When its content is not what was written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> write_sealed(path, {"seed": 1})
+        >>> read_sealed(path)
+        {'seed': 1}
+        >>> _ = path.write_text(path.read_text().replace("1", "0", 1))
+        >>> read_sealed(path)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        biasbench.errors.IntegrityError: …/a.json: the file is damaged: its content is not what was written
+    """
+    found = io.read_json(path)
+    if isinstance(found, dict):
+        rest = {key: value for key, value in found.items() if key != SEAL}
+        if len(rest) == len(found) and unsealed is not None and found.get("schema", unsealed) == unsealed:
+            return rest
+        if found.get(SEAL) == _digest(rest):
+            return rest
+    raise IntegrityError("the file is damaged: its content is not what was written", where=printable(path), fix=fix)
+
+
+def _digest(document: Mapping[str, Any]) -> str | None:
+    """None for what cannot be written, such as the NaN that a changed letter makes."""
+    try:
+        return io.hash_bytes(io.canonical_json(document).encode())
+    except (ValueError, RecursionError):
+        return None
