@@ -49,7 +49,7 @@ def commit_run(store: Store, cell: Cell, folder: Path, seconds: float) -> None:
         data.check()
     write_truth(folder, cell.data.tables)
     for number, name in enumerate(cell.spec.beside):
-        write_truth(beside(folder, number), cell.secondary[name].tables)
+        write_truth(beside(folder, number), cell.secondary[name].tables, own=False)
     point("truth.written")
     manifest = {
         "key": cell.key,

@@ -93,10 +93,14 @@ def _run(request: Mapping[str, Any], folder: Path) -> int | None:
     text = json.dumps({**request, "folder": str(folder)})
     one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}  # threads' stacks count as memory
     with open(folder / _SAID, "wb") as said:
-        child = subprocess.Popen(  # noqa: S603  # our own interpreter; -P: nothing in the working folder is a module
-            [sys.executable, "-P", "-c", _START, text],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **one, "CUDA_VISIBLE_DEVICES": ""},
-        )  # fmt: skip
+        try:
+            child = subprocess.Popen(  # noqa: S603  # our own interpreter; -P: nothing in the working folder is a module
+                [sys.executable, "-P", "-c", _START, text], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                env={**os.environ, **one, "CUDA_VISIBLE_DEVICES": ""},
+            )  # fmt: skip
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise DataError(f"its reader could not be started: {reason}", where=printable(request["path"])) from error
     try:
         return child.wait(timeout=60 + 3 * request["seconds"])  # a busy machine computes slowly
     except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ def beside(run: Path, number: int) -> Path:
     return run / "secondary" / str(number)
 
 
-def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
+def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame], *, own: bool = True) -> None:
     """Write labels and attributes of the rows that were predicted, beside the predictions.
 
     Rows are found by id; the order a child claims is never trusted.
@@ -28,10 +28,11 @@ def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
     Args:
         run: Folder with `predictions/`.
         tables: The full table of each split.
+        own: Whether the model was trained to say these labels; another data set has labels of its own.
 
     Raises:
-        IntegrityError: When ids are unknown, doubled or, outside training, missing, and when labels or their
-            scores are not one for each label of the data set.
+        IntegrityError: When ids are unknown, doubled or, outside training, missing, and when labels or their scores
+            are not one for each label of the data set.
     """
     for split in SPLITS:
         outputs = read_outputs(run / "predictions" / split)
@@ -47,7 +48,8 @@ def write_truth(run: Path, tables: Mapping[Split, pd.DataFrame]) -> None:
         if split != "train" and len(rows) != len(table):
             raise IntegrityError(f"{len(table) - len(rows)} examples were not predicted", where=where)
         chosen = table.iloc[rows].reset_index(drop=True).drop(columns=["path"], errors="ignore")
-        _check_shapes(outputs, targets(chosen), where)
+        if own:
+            _check_shapes(outputs, targets(chosen), where)
         with io.writing(run / "truth" / f"{split}.parquet") as aside:
             chosen.to_parquet(aside, compression="zstd", index=False)
 

@@ -125,19 +125,16 @@ def test_preparing_again_changes_nothing_and_a_new_photo_is_cut_again(tmp_path):
     assert other.root != first.root
 
 
-def test_the_database_is_neither_written_nor_completed_from_its_journal(tmp_path):
+@pytest.mark.parametrize("part", ["journal", "wal"])
+def test_a_database_that_is_not_whole_is_neither_completed_nor_read(tmp_path, part):
     path = files.small_aflw().write(tmp_path / "aflw")
-    before = path.read_bytes()
-    (path.parent / "aflw.sqlite-journal").write_bytes(b"\0" * 600)
-    (path.parent / "aflw.sqlite-wal").write_bytes(b"\0" * 600)
     Aflw(path.parent, tmp_path / "cache", **SIZES).notes()
+    before = path.read_bytes()
+    (path.parent / f"aflw.sqlite-{part}").write_bytes(b"\0" * 600)
+    with pytest.raises(DataError, match=f"not whole: a part of it lies in aflw.sqlite-{part}"):
+        Aflw(path.parent, tmp_path / "cache", **SIZES).notes()
     assert path.read_bytes() == before
-    assert {p.name for p in path.parent.iterdir()} == {
-        "aflw.sqlite",
-        "aflw.sqlite-journal",
-        "aflw.sqlite-wal",
-        "flickr",
-    }
+    assert {p.name for p in path.parent.iterdir()} == {"aflw.sqlite", f"aflw.sqlite-{part}", "flickr"}
 
 
 # -- bins and the draw -----------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_files_that_are_not_there_or_not_read(tmp_path: Path) -> None:
             VggMBackbone.resolve_weights("vgg-m", typed)
     (tmp_path / "net.mat").write_bytes(b"x")
     with pytest.raises(
-        UsageError, match=r"net\.mat: weights of this format are not read\. Use one of \.safetensors, "
+        UsageError, match=r"net\.mat: weights of this format are not read\. Use one of \.safetensors"
     ) as no:
         TimmBackbone.resolve_weights("resnet18", str(tmp_path / "net.mat"))
     assert ".mat" not in str(no.value).partition("Use one of")[2]

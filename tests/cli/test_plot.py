@@ -16,6 +16,7 @@ from PIL import Image
 from biasbench import io
 from biasbench.cli.plot import plot_command
 from biasbench.errors import CellError, DataError, IntegrityError, StoreError, UsageError
+from biasbench.seal import SEAL, write_sealed
 
 pytestmark = pytest.mark.torch
 
@@ -375,6 +376,6 @@ def test_runs_of_other_examples_are_never_paired(plot, home):
     table.to_parquet(run / "truth" / "test.parquet", index=False)
     manifest = io.read_json(run / "manifest.json")
     manifest["files"] = {n: d for n, d in io.checksums(run).items() if n in manifest["files"]}
-    io.write_json(run / "manifest.json", manifest)
+    write_sealed(run / "manifest.json", {name: value for name, value in manifest.items() if name != SEAL})
     with pytest.raises(CellError, match="tested on other examples"):
         plot("labels", "-m", "adv-conv5")

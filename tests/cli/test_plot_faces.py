@@ -20,6 +20,7 @@ from biasbench.errors import DataError, IntegrityError, StoreError, UsageError
 from biasbench.plan import Request, make_plan
 from biasbench.plugins import load_plugins
 from biasbench.runner import Runner, Summary
+from biasbench.seal import read_sealed, write_sealed
 from biasbench.store import Store
 
 pytestmark = pytest.mark.torch
@@ -362,8 +363,8 @@ def test_two_runs_that_nothing_tells_apart_are_refused(home, made):
     shutil.copytree(made.root, home / "results")
     run = stored(made, JLU, 0)[0]
     shutil.copytree(run, home / "results" / "runs" / "twin")
-    manifest = io.read_json(run / "manifest.json")
-    io.write_json(home / "results" / "runs" / "twin" / "manifest.json", {**manifest, "key": "twin"})
+    manifest = read_sealed(run / "manifest.json")
+    write_sealed(home / "results" / "runs" / "twin" / "manifest.json", {**manifest, "key": "twin"})
     for name in ("embedding", "distribution", "training"):
         with pytest.raises(UsageError, match=f"two runs of jlu.* with seed 0 differ in nothing .*{run.name}.*twin"):
             plot_command.main([name, "-m", JLU, "-d", "portraits"], standalone_mode=False)

@@ -129,8 +129,13 @@ def started() -> list[object]:
     import torchvision  # noqa: F401  # which asks the platform for its name
 
     seen: list[object] = []
-    sys.addaudithook(lambda event, arguments: seen.append(arguments) if event == "subprocess.Popen" else None)
-    subprocess.run([sys.executable, "-c", ""], check=True)
+
+    def noted(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "subprocess.Popen" and arguments[0] != sys.executable:  # masks are drawn by an interpreter of ours
+            seen.append(arguments)
+
+    sys.addaudithook(noted)
+    subprocess.run(["/bin/sh", "-c", ":"], check=True)
     assert seen  # it does see them
     seen.clear()
     return seen
@@ -209,6 +214,7 @@ def test_i18_a_loop_of_links_is_named(cli: Cli, photo: Path) -> None:
 
 
 def test_i19_a_file_that_may_not_be_read_is_named(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    assert check(cli, photo).code == 0  # draws the masks, by an interpreter that not every user may start
     photo.chmod(0)
     user = os.geteuid()
     if user == 0:
