@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_a_promise_that_cannot_be_checked_is_broken_and_hides_no_other(tmp_path,
 
 # -- the command -------------------------------------------------------------------------------
 def invoked(monkeypatch, tmp_path, every, *options):
-    monkeypatch.setattr(leakage, "promises", lambda: every)
+    monkeypatch.setattr(campaign, "PARTS", (SimpleNamespace(promises=lambda: every),))
     monkeypatch.delenv("BIASBENCH_REAL", raising=False)
     return CliRunner().invoke(campaign.main, ["--results", str(tmp_path), *options])
 
