@@ -241,12 +241,12 @@ def test_a_broken_distribution_is_remembered_and_stops_nobody(install, source, r
 
 @pytest.mark.parametrize(("source", "reason"), BROKEN[:4])
 def test_a_broken_file_is_an_error(tmp_path, source, reason):
-    path = write(tmp_path, source)
+    path, before = write(tmp_path, source), set(sys.modules)
     with pytest.raises(PluginError, match="cannot be imported") as caught:
         load_plugins([path], entry_points=False)
     assert reason in str(caught.value)
     assert str(caught.value).startswith(str(path))
-    assert not [m for m in sys.modules if m.startswith("biasbench_plugin_mine")]
+    assert not [m for m in set(sys.modules) - before if m.startswith("biasbench_plugin_mine")]
 
 
 def test_entry_points_that_lead_nowhere(install):
