@@ -10,8 +10,9 @@ export OMP_NUM_THREADS ?= 1
 demo: $(READY)
 	$(BIN)/biasbench run benchmarks/scenes-demo.toml --results demo-results
 
+# One process a core, at most four, each with whole files: their fixtures are costly.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -q -n auto --maxprocesses=4 --dist loadfile
 
 # Lint, types, the tests that need no torch, and one tiny cell: under 90 seconds.
 quick: $(READY) lint types
