@@ -103,7 +103,7 @@ def test_what_balancing_leaves(tmp_path):
         found = io.read_json(path)
         found["records"][1]["details"] = {"figures": {"null_train_D": {"mean": 52.5}}}
         found["records"][1]["values"]["lambda_d"] = {"mean": 53.5, "std": None, "n": 1}
-        found["sha256"] = io.hash_bytes(io.canonical_json(found["records"]).encode())
+        found["sha256"] = io.hash_json(found["records"])
         io.write_json(path, found)
     leaks, amplifies = claims.balanced(claims.Results(Store(tmp_path)))
     assert (leaks.figure, leaks.verdict) == ("+1.00 (+1.00 to +1.00, 3 seeds)", "holds")

@@ -19,7 +19,7 @@ from biasbench.store import Store
 from biasbench.verify import differences, document_faults, folder_faults, measure_jobs
 
 PAYLOAD = {"training": "t", "method": "original", "views": 1}
-KEY = io.hash_bytes(io.canonical_json(PAYLOAD).encode())[:20]
+KEY = io.hash_json(PAYLOAD)[:20]
 CELL = {"method": "original", "dataset": "d", "backbone": "b", "profile": "p", "seed": 0, "weights": "random",
         "attribute": "gender", "protocol": "quick", "values": {}, "flags": []}  # fmt: skip
 FAILED = {**CELL, "key": "f1", "status": "failed", "reason": "NaN"}

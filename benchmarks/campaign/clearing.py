@@ -113,5 +113,5 @@ def stored(place: Path) -> dict[str, Any]:
     """Hashes of every file of the runs, and their figures."""
     store = Store(place / "results")
     files = {key: store.verify(store.run(key))["files"] for key in store.runs()}
-    figures = {key: io.hash_bytes(io.canonical_json(store.metrics(key)).encode()) for key in store.runs()}
+    figures = {key: io.hash_json(store.metrics(key)) for key in store.runs()}
     return {"files": files, "figures": figures}

@@ -90,7 +90,7 @@ class Parts:
     def code(self) -> str:
         """SHA-256 of the code that the promise is about."""
         files = [file for path in self.promise.code for file in ([path] if path.is_file() else path.rglob("*.py"))]
-        return io.hash_bytes(io.canonical_json(sorted(io.hash_file(file) for file in files)).encode())
+        return io.hash_json(sorted(io.hash_file(file) for file in files))
 
 
 def chosen(promises: Sequence[Promise], only: Iterable[str] = (), shard: tuple[int, int] = (1, 1)) -> list[Promise]:

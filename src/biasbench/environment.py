@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
-    return {**found, "hash": io.hash_bytes(io.canonical_json(found).encode())[:12]}
+    return {**found, "hash": io.hash_json(found)[:12]}
 
 
 def _version(name: str) -> str | None:

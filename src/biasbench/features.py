@@ -58,7 +58,7 @@ def fits(shape: Sequence[int], rows: int) -> bool:
 def bank_key(parts: dict[str, Any], tap: str, split: str, view: View) -> str:
     """Identity of one file of activations."""
     payload = {**parts, "tap": tap, "split": split, "view": view.name, "view_seed": view.seed, "schema": 1}
-    return io.hash_bytes(io.canonical_json(payload).encode())[:24]
+    return io.hash_json(payload)[:24]
 
 
 class FeatureBank:

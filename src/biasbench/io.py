@@ -191,6 +191,16 @@ def hash_bytes(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def hash_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex.
+
+    Example:
+        >>> hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
+        True
+    """
+    return hash_bytes(canonical_json(value).encode())
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hex.
 

@@ -34,7 +34,7 @@ class Memo:
 
     def put(self, key: str, value: Any) -> None:
         """Store a value, whole or not at all."""
-        checked = io.hash_bytes(io.canonical_json(value).encode())
+        checked = io.hash_json(value)
         io.write_json(self._path(key), {"key": key, "value": value, "sha256": checked})
 
     def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
@@ -58,7 +58,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     """An entry with `key` and `value`; None where it is damaged."""
     try:
         stored: dict[str, Any] = io.read_json(path)
-        good = stored["sha256"] == io.hash_bytes(io.canonical_json(stored["value"]).encode())
+        good = stored["sha256"] == io.hash_json(stored["value"])
         return stored if good and path.name == entry_name(stored["key"]) else None
     except (BiasBenchError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return None  # ValueError: a number that became infinite

@@ -57,6 +57,6 @@ def read_sealed(path: Path, *, unsealed: int | None = None, fix: str | None = No
 def _digest(document: Mapping[str, Any]) -> str | None:
     """None for what cannot be written, such as the NaN that a changed letter makes."""
     try:
-        return io.hash_bytes(io.canonical_json(document).encode())
+        return io.hash_json(document)
     except (ValueError, RecursionError):
         return None

@@ -265,4 +265,4 @@ class RunSpec:
 
 
 def _key(payload: Mapping[str, Any]) -> str:
-    return io.hash_bytes(io.canonical_json(payload).encode())[:20]
+    return io.hash_json(payload)[:20]

@@ -145,7 +145,7 @@ class Store:
             if _measured(r) not in taken and not (r["error"] and (r["attribute"], r["protocol"]) in again)
         ]
         merged = [*kept, *records]
-        digest = io.hash_bytes(io.canonical_json(merged).encode())
+        digest = io.hash_json(merged)
         point("metrics.read")
         io.write_json(path, {"schema": SCHEMA, "records": merged, "sha256": digest})
 

@@ -43,7 +43,7 @@ def commit(
         "method": method, "method_text": text or method, "dataset": dataset, "backbone": "tiny", "profile": "smoke",
         "seed": seed, "weights": "random", "recipe": {"protocol": protocol}, "training": {"fingerprint": fingerprint},
     }  # fmt: skip
-    key = io.hash_bytes(io.canonical_json([spec, unlike, list(flags)]).encode())[:20]
+    key = io.hash_json([spec, unlike, list(flags)])[:20]
     folder = store.aside("run", key)
     for name, counts in (sizes or {}).items():
         number = next((i for i, (other, _) in enumerate(beside) if name.startswith(f"{other}:")), None)

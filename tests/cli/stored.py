@@ -32,7 +32,7 @@ def commit(results, method, seed=0, f1=50.0, delta=(5.0, 5.0), lambda_m=60.0, wr
         "method": method, "dataset": "coco", "backbone": "resnet50", "profile": "paper", "seed": seed,
         "weights": "timm:a", "recipe": {"protocol": "wang2019"}, **spec,
     }  # fmt: skip
-    key = io.hash_bytes(io.canonical_json(described).encode())[:20]
+    key = io.hash_json(described)[:20]
     folder = store.aside("run", key)
     for split in ("train", "val", "test"):
         table = truth(split)

@@ -174,7 +174,7 @@ class Machine(BaseModel):
     @property
     def key(self) -> str:
         """Name of its file."""
-        return io.hash_bytes(io.canonical_json(self.model_dump()).encode())[:16]
+        return io.hash_json(self.model_dump())[:16]
 
 
 def rates_file(cache: Path, machine: Machine) -> Path:

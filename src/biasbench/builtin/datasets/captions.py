@@ -38,7 +38,7 @@ class WordList:
         return {"id": self.id, "version": self.version, "words": [sorted(group) for group in self.words]}
 
     def __str__(self) -> str:
-        return f"{self.id} (version {self.version}, {io.hash_bytes(io.canonical_json(self.identity()).encode())[:8]})"
+        return f"{self.id} (version {self.version}, {io.hash_json(self.identity())[:8]})"
 
 
 def tokens(caption: str) -> frozenset[str]:

@@ -67,7 +67,7 @@ def open_index(sources: Sources, words: WordList, cache: Path, progress: Progres
     """
     hashes = content_hashes(sources.files(), cache / "hashes.json")
     identity = {"format": FORMAT, "year": sources.year, "files": hashes, "words": words.identity()}
-    folder = cache / io.hash_bytes(io.canonical_json(identity).encode())[:32]
+    folder = cache / io.hash_json(identity)[:32]
     if folder.is_dir():
         try:
             return load_index(folder)

@@ -27,7 +27,7 @@ def stamps(root: Path, paths: Sequence[str]) -> list[list[int]]:
 
 def memory_of(root: Path, paths: Sequence[str], cache: Path, kind: str) -> Path:
     """Where something about these files is remembered, under their names, sizes and times."""
-    key = io.hash_bytes(io.canonical_json([kind, str(root.resolve()), list(paths), stamps(root, paths)]).encode())
+    key = io.hash_json([kind, str(root.resolve()), list(paths), stamps(root, paths)])
     return cache / f"{kind}-{key[:32]}.parquet"
 
 

@@ -30,7 +30,7 @@ def folder_of(cache: Path, dataset: str, made_with: Mapping[str, Any]) -> Path:
         >>> folder_of(Path("/cache"), "scenes", {"seed": 0}) == folder_of(Path("/cache"), "scenes", {"seed": 1})
         False
     """
-    return cache / dataset / io.hash_bytes(io.canonical_json(made_with).encode())[:16]
+    return cache / dataset / io.hash_json(made_with)[:16]
 
 
 def check_made(root: Path, dataset: str, made: Any, wanted: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ def open_metadata(mat: Path, variable: str, cache: Path, progress: Progress | No
         StoreError: When the cache cannot be written.
     """
     hashes = content_hashes([mat], cache / "hashes.json")
-    key = io.hash_bytes(io.canonical_json({"format": FORMAT, "variable": variable, "files": hashes}).encode())
+    key = io.hash_json({"format": FORMAT, "variable": variable, "files": hashes})
     index = cache / f"{key[:32]}.parquet"
     try:
         frame = read_parquet(index)

@@ -70,7 +70,7 @@ def image_sizes(root: Path, paths: Sequence[str], cache: Path) -> np.ndarray[tup
     Headers are read once and remembered under the names, sizes and times of the files.
     """
     stamps = [_stamp(root / path) for path in paths]
-    key = io.hash_bytes(io.canonical_json([list(paths), stamps]).encode())[:32]
+    key = io.hash_json([list(paths), stamps])[:32]
     memory = cache / "sizes" / f"{key}.parquet"
     try:
         return read_parquet(memory)[["height", "width"]].to_numpy(np.int64)

@@ -60,7 +60,7 @@ def open_index(sources: Annotations, cache: Path, progress: Progress | None = No
         StoreError: When the cache cannot be written.
     """
     hashes = content_hashes(sources.files(), cache / "hashes.json")
-    folder = cache / io.hash_bytes(io.canonical_json({"format": FORMAT, "files": hashes}).encode())[:32]
+    folder = cache / io.hash_json({"format": FORMAT, "files": hashes})[:32]
     if folder.is_dir():
         try:
             return _load(folder)
