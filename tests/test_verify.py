@@ -137,18 +137,6 @@ def test_a_manifest_cannot_point_outside(store: Store, tmp_path: Path) -> None:
     assert any("refused the file name" in text for text in faults(store))
 
 
-def test_a_store_of_the_first_schema_is_read_and_checked(store: Store) -> None:
-    for folder in (store.run(KEY), store.training(KEY)):
-        io.write_json(folder / "manifest.json", {**store.manifest(folder), "schema": 1})
-    io.write_json(store.root / "plan.json", {"schema": 1, "cells": store.plan()})
-    io.write_json(store.root / "unscored" / "f1.json", FAILED)
-    io.write_json(store.root / "store.json", {"schema": 1})
-    assert faults(Store(store.root)) == []
-    assert [r["status"] for r in Store(store.root).records()] == ["ok", "failed"]
-    change(store.run(KEY) / "predictions/test/ids.json")
-    assert len(faults(store)) == 1
-
-
 def test_an_index_that_says_otherwise_is_made_again(store: Store) -> None:
     before = store.records()
     assert Index(store).wrong() == []

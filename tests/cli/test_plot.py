@@ -17,6 +17,7 @@ from biasbench import io
 from biasbench.cli.plot import plot_command
 from biasbench.errors import CellError, DataError, IntegrityError, StoreError, UsageError
 from biasbench.seal import SEAL, write_sealed
+from biasbench.store import Store
 
 pytestmark = pytest.mark.torch
 
@@ -223,7 +224,7 @@ def test_without_the_package_there_is_a_clear_line(plot, monkeypatch):
 def test_without_results_there_is_a_clear_line(plot, home):
     with pytest.raises(StoreError, match="holds no results"):
         plot("frontier")
-    io.write_json(home / "results" / "store.json", {"schema": 1})
+    Store(home / "results", create=True)
     with pytest.raises(StoreError, match="no row with both F1 and Δ"):
         plot("frontier")
 

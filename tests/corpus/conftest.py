@@ -1,37 +1,5 @@
-"""Bad input goes through the command line in-process, in a folder and with a home of its own."""
+"""Bad input goes through the command line in-process."""
 
-from __future__ import annotations
+from tests.helpers.commands import cli, home
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-
-from biasbench.__main__ import main
-from tests.corpus.said import Said
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the user's configuration, data or cache."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    for name in ("DATA", "RESULTS", "CACHE", "DEBUG"):
-        monkeypatch.delenv(f"BIASBENCH_{name}", raising=False)
-    return work
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`cli("list", "--json")` gives exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> Said:
-        capfd.readouterr()
-        code = main([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return Said(code, out, err)
-
-    return run
+__all__ = ["cli", "home"]

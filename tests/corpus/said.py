@@ -1,21 +1,10 @@
-"""What a command said, and what every refusal has in common."""
+"""What every refusal has in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.helpers.commands import Said
 
 MOST_LINES = 12
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
 
 
 def refused(said: Said, code: int, *named: str) -> None:

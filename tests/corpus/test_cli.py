@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.said import Said, calm, refused
+from tests.corpus.said import calm, refused
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch  # a plan needs the backbone's outline
 HELPERS = Path(__file__).parents[1] / "helpers"

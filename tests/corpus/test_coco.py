@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.builtin.test_coco_strict import CONTENT, TEXT
-from tests.corpus.said import Said, calm, refused
+from tests.corpus.said import calm, refused
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch  # `data check` opens images
 TRAIN, VAL, TEXTS = "instances_train2014.json", "instances_val2014.json", "captions_train2014.json"

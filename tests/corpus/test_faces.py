@@ -17,8 +17,9 @@ from scipy.io import savemat
 
 from tests.builtin.test_aflw_strict import set_in
 from tests.builtin.test_imdb_strict import BYTES, FIELDS, VARIABLES, at
-from tests.corpus.said import Said, calm, refused
+from tests.corpus.said import calm, refused
 from tests.helpers import aflw_files, face_files
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch
 Cli = Callable[..., Said]

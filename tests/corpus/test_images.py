@@ -20,8 +20,9 @@ from PIL import Image as Pillow
 from biasbench import DataError
 from biasbench.images import ImageStore
 from biasbench.images import store as stores
-from tests.corpus.said import Said, calm
+from tests.corpus.said import calm
 from tests.helpers.coco_files import HEIGHT, WIDTH
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch
 Cli = Callable[..., Said]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.builtin.test_imsitu_strict import CONTENT, IMAGE, TEXT, renamed
-from tests.corpus.said import Said, refused
+from tests.corpus.said import refused
 from tests.helpers import imsitu_files
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch
 Cli = Callable[..., Said]

@@ -16,7 +16,8 @@ from biasbench import DataError
 from biasbench.cli.output import emit_json, grid, note, render
 from tests.cli import matrix_store, stored
 from tests.corpus.names import NAMES
-from tests.corpus.said import Said, calm
+from tests.corpus.said import calm
+from tests.helpers.commands import Said
 
 Cli = Callable[..., Said]
 STORED = tuple(name for name in NAMES if "\ud800" not in name)  # JSON in UTF-8 has no half of a pair

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.said import Said, calm, refused
+from tests.corpus.said import calm, refused
+from tests.helpers.commands import Said
 
 Cli = Callable[..., Said]
 HOOK = "import biasbench\n@biasbench.hookimpl\ndef "

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.said import Said, calm
+from tests.corpus.said import calm
+from tests.helpers.commands import Said
 
 pytestmark = pytest.mark.torch
 HERE = Path(__file__).parent
