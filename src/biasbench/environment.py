@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -11,7 +13,8 @@ from biasbench import __version__, io
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "scipy", "pillow", "pycocotools")
 
 
-def environment() -> dict[str, Any]:
+@cache
+def environment() -> Mapping[str, Any]:
     """Versions, machine and their hash; reads package metadata only, imports nothing.
 
     Example:

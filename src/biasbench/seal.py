@@ -20,13 +20,11 @@ def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
     io.write_json(path, {**document, SEAL: _digest(document)})
 
 
-def read_sealed(path: Path, *, unsealed: int | None = None, fix: str | None = None) -> dict[str, Any]:
+def read_sealed(path: Path, *, fix: str | None = None) -> dict[str, Any]:
     """Read a JSON object that `write_sealed` wrote; the hash itself is left out.
 
     Args:
         path: The file.
-        unsealed: The `schema` of documents from before there were hashes; a document without a
-            schema counts as one. None: there are none.
         fix: What the user can do about a damaged one.
 
     Raises:
@@ -47,8 +45,6 @@ def read_sealed(path: Path, *, unsealed: int | None = None, fix: str | None = No
     found = io.read_json(path)
     if isinstance(found, dict):
         rest = {key: value for key, value in found.items() if key != SEAL}
-        if len(rest) == len(found) and unsealed is not None and found.get("schema", unsealed) == unsealed:
-            return rest
         if found.get(SEAL) == _digest(rest):
             return rest
     raise IntegrityError("the file is damaged: its content is not what was written", where=printable(path), fix=fix)

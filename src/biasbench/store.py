@@ -32,7 +32,6 @@ from biasbench.index import Index, no_collection
 from biasbench.seal import read_sealed, write_sealed
 
 SCHEMA = 2
-UNSEALED = 1  # the schema before documents carried their own hash; still read
 AGAIN = "Delete the folder it lies in and run again"
 NOTES = "notes.json"  # beside a split's predictions
 
@@ -68,13 +67,13 @@ class Store:
             write_sealed(marker, {"schema": SCHEMA, "created_by": f"biasbench {__version__}"})
         found = io.read_json(marker)
         version = found.get("schema") if isinstance(found, dict) else None
-        if version not in (SCHEMA, UNSEALED):
+        if version != SCHEMA:
             raise StoreError(
                 f"was written with schema {printable(version)}, this version reads {SCHEMA}",
                 where=where,
                 fix="Use the version of biasbench that wrote it, or another folder",
             )
-        read_sealed(marker, unsealed=UNSEALED, fix="Restore it from a copy")
+        read_sealed(marker, fix="Restore it from a copy")
 
     # ------------------------------------------------------------------ places
     def training(self, key: str) -> Path:
@@ -161,7 +160,7 @@ class Store:
             StoreError: When it is missing or no JSON.
             IntegrityError: When its content is not what was written.
         """
-        return read_sealed(folder / "manifest.json", unsealed=UNSEALED, fix=AGAIN)
+        return read_sealed(folder / "manifest.json", fix=AGAIN)
 
     def plan(self) -> list[dict[str, Any]]:
         """Cells of the latest plan, in order; none before the first.
@@ -172,7 +171,7 @@ class Store:
         path = self.root / "plan.json"
         if not path.exists():
             return []
-        cells: list[dict[str, Any]] = read_sealed(path, unsealed=UNSEALED, fix="Delete it and run again")["cells"]
+        cells: list[dict[str, Any]] = read_sealed(path, fix="Delete it and run again")["cells"]
         return cells
 
     def unscored(self, key: str) -> dict[str, Any]:
@@ -182,7 +181,7 @@ class Store:
             IntegrityError: When its content is not what was written.
         """
         path = self.root / "unscored" / f"{key}.json"
-        found = read_sealed(path, unsealed=UNSEALED, fix="Delete it and run again")
+        found = read_sealed(path, fix="Delete it and run again")
         return {name: value for name, value in found.items() if name != "schema"}
 
     def has_run(self, key: str) -> bool:
@@ -233,9 +232,7 @@ class Store:
         found = io.read_json(path)
         try:
             records: list[dict[str, Any]] = found["records"]
-            good = found["schema"] in (SCHEMA, UNSEALED) and found["sha256"] == io.hash_bytes(
-                io.canonical_json(records).encode()
-            )
+            good = found["schema"] == SCHEMA and found["sha256"] == io.hash_json(records)
         except (KeyError, TypeError, ValueError):
             good = False
         if not good:
@@ -243,17 +240,21 @@ class Store:
             raise IntegrityError("the measurements are damaged", where=printable(path), fix=fix)
         return records
 
-    def notes(self, key: str) -> dict[str, dict[str, float | None]]:
+    def notes(self, key: str, manifest: Mapping[str, Any] | None = None) -> dict[str, dict[str, float | None]]:
         """What the method reported of each split of a finished run, by split and name; empty where it said nothing.
 
         Splits are `train`, `val`, `test` and the training split's views (`train@0`, ...); names are those of
         `Method.report` after the method's place and name: `"1.rba/violated_after"`. None is undefined.
 
+        Args:
+            key: The run's.
+            manifest: The run's, if it is at hand.
+
         Raises:
             IntegrityError: When they are not what was written.
         """
         folder = self.run(key)
-        manifest = self.manifest(folder)
+        manifest = manifest or self.manifest(folder)
         names = [name for name in sorted(manifest["files"]) if fnmatch(name, f"predictions/*/{NOTES}")]
         return {name.split("/")[1]: io.read_json(self.checked(folder, name, manifest)) for name in names}
 
@@ -290,7 +291,7 @@ class Store:
             "key": key,
             **{k: spec[k] for k in ("method", "dataset", "backbone", "profile", "seed", "weights")},
             "environment": manifest.get("environment", {}).get("hash", ""),
-            "notes": self.notes(key),
+            "notes": self.notes(key, manifest),
         }
         path = self.run(key) / "metrics.json"
         if not path.exists():
