@@ -17,7 +17,7 @@ from biasbench.data import SPLITS, IntArray, attribute, targets
 from biasbench.engine import Trainer, start_tap, write_log
 from biasbench.errors import CellError
 from biasbench.faults import point
-from biasbench.features import FeatureBank, View
+from biasbench.features import FeatureBank, View, bank_parts
 from biasbench.guard.again import Again
 from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
@@ -111,13 +111,13 @@ class Cell:
         """Pixels, cached activations and batches as the method `text` wants them."""
         pixels = self._method(text).pixels
         self.loader = self._loader(self.data, self.tables)
-        self.bank = self._bank(self._feature_parts(pixels))
+        self.bank = self._bank(self._bank_parts(self.data, pixels))
         self.source = Source(self.tables, self.loader, self.bank, self.data.task, self.alive)
         self.secondary = {}
         for name, tables in self.others.items():
             data = self.job.secondary[name]
-            parts = self._feature_parts(pixels) | {"pixels": data.identity}
-            self.secondary[name] = Source(tables, self._loader(data, tables), self._bank(parts), data.task, self.alive)
+            bank = self._bank(self._bank_parts(data, pixels))
+            self.secondary[name] = Source(tables, self._loader(data, tables), bank, data.task, self.alive)
 
     def alive(self) -> None:
         """Tell the parent now and then that work goes on."""
@@ -180,36 +180,26 @@ class Cell:
             threads=recipe.threads,
         )
 
-    def _feature_parts(self, pixels: str) -> dict[str, Any]:
-        """Everything that decides a cached activation; `pixels` names the edits."""
-        job, recipe = self.job, self.recipe
+    def _bank_parts(self, data: DataInput, edits: str) -> dict[str, Any]:
+        job = self.job
         offer = self.plugins.backbones.find(job.backbone)
-        return {
-            "sources": [*self._method(pixels).sources, source_of(offer.load(), offer)],
-            "torch": torch.__version__,
-            "pixels": job.data.identity,
-            "edit": pixels,
-            "backbone": job.backbone,
-            "options": job.backbone_options,
-            "weights": job.weights.digest,
-            "crop": recipe.crop,
-            "short_side": recipe.short_side,
-            "store": recipe.pixels,
-            "precision": job.precision,
-            "device": job.device.partition(":")[0],
-            "threads": recipe.threads,
-            "channels_last": recipe.channels_last,
-            "batch": recipe.eval_batch,
-        }
+        return bank_parts(
+            self.recipe,
+            sources=[*self._method(edits).sources, source_of(offer.load(), offer)],
+            identity=data.identity,
+            edits=edits,
+            backbone=job.backbone,
+            options=job.backbone_options,
+            weights=job.weights.digest,
+            precision=job.precision,
+            device=job.device.partition(":")[0],
+        )
 
     # ------------------------------------------------------------------ training
     @property
     def stages(self) -> list[tuple[int, Stage]]:
-        """The stages to run: after an init, not those that train only the head."""
-        stages = list(enumerate(self.recipe.stages))
-        if self.job.init_key is None:
-            return stages
-        return [(i, s) for i, s in stages if s.train != "head"] or stages[-1:]
+        """The stages to run."""
+        return self.recipe.stages_run(started=self.job.init_key is not None)
 
     @property
     def training_views(self) -> list[View]:

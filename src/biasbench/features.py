@@ -27,6 +27,7 @@ from biasbench.data import LARGEST, IntArray
 from biasbench.errors import CellError, IntegrityError, StoreError, printable
 from biasbench.faults import point
 from biasbench.model import Device
+from biasbench.recipe import Recipe
 from biasbench.seal import LOG
 from biasbench.streams import chunks
 
@@ -59,6 +60,50 @@ def bank_key(parts: dict[str, Any], tap: str, split: str, view: View) -> str:
     """Identity of one file of activations."""
     payload = {**parts, "tap": tap, "split": split, "view": view.name, "view_seed": view.seed, "schema": 1}
     return io.hash_json(payload)[:24]
+
+
+def bank_parts(
+    recipe: Recipe,
+    *,
+    sources: Sequence[str],
+    identity: str,
+    edits: str,
+    backbone: str,
+    options: Mapping[str, Any],
+    weights: str,
+    precision: str,
+    device: str,
+) -> dict[str, Any]:
+    """Everything that decides an activation of a layer that is not trained, as a `FeatureBank` takes it.
+
+    Args:
+        recipe: Of the cell.
+        sources: Identities of the code of the methods that edit pictures, and of the backbone.
+        identity: `Data.identity` of the data set.
+        edits: Canonical text of the methods that edit pictures.
+        backbone: Its name alone.
+        options: Its options.
+        weights: Their digest.
+        precision: Of the forward pass.
+        device: Its kind, without a number.
+    """
+    return {
+        "sources": list(sources),
+        "torch": torch.__version__,
+        "pixels": identity,
+        "edit": edits,
+        "backbone": backbone,
+        "options": dict(options),
+        "weights": weights,
+        "crop": recipe.crop,
+        "short_side": recipe.short_side,
+        "store": recipe.pixels,
+        "precision": precision,
+        "device": device,
+        "threads": recipe.threads,
+        "channels_last": recipe.channels_last,
+        "batch": recipe.eval_batch,
+    }
 
 
 class FeatureBank:

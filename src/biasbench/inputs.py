@@ -44,8 +44,7 @@ class Inputs:
     def _write(self, cell: Cell, data: Data, splits: Sequence[Split]) -> DataInput:
         recipe, pipeline = cell.spec.recipe, cell.spec.method.build()
         regions = tuple(dict.fromkeys((*pipeline.regions, *pipeline.masks)))
-        content = f"{data.fingerprint} {data.pictures} {data.region_digest(regions) if regions else ''}"
-        identity = io.hash_bytes((content if splits == SPLITS else f"{content} {','.join(splits)}").encode())
+        identity = data.identity(pipeline, splits)
         columns = ",".join(data.tables["train"].columns)  # derived attributes come and go
         name = f"{identity} {columns} {recipe.short_side} {recipe.pixels}"
         if name in self._made:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from biasbench.pictures import content
 from biasbench.rng import generator
 from biasbench.spec import RunSpec
 from biasbench.weights import ResolvedWeights
+
+if TYPE_CHECKING:
+    from biasbench.method import Pipeline
 
 FIELD_TAPS = ("image", "conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "embedding")
 PAPER_VIEWS = 5  # the published attackers see a fresh view of the training split in each of five rounds
@@ -128,6 +131,12 @@ class Data:
         elsewhere = self.faces if name == FACE else None
         frame = self.dataset.region(split, name) if elsewhere is None else elsewhere.region(split)
         return frame[frame["id"].isin(self.tables[split]["id"])].reset_index(drop=True)
+
+    def identity(self, method: Pipeline, splits: Sequence[Split]) -> str:
+        """Hash of all that decides the pixels that a cell sees: labels, image files, the method's regions."""
+        regions = tuple(dict.fromkeys((*method.regions, *method.masks)))
+        content = f"{self.fingerprint} {self.pictures} {self.region_digest(regions) if regions else ''}"
+        return io.hash_bytes((content if tuple(splits) == SPLITS else f"{content} {','.join(splits)}").encode())
 
     def region_digest(self, names: Sequence[str]) -> str:
         """Hash of some regions' geometry, or of all that decides it where it is not known yet."""

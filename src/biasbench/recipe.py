@@ -105,6 +105,17 @@ class Recipe(BaseModel):
     eval_batch: int = Field(default=64, ge=1)
     limit: int | None = Field(default=None, ge=8)
 
+    def stages_run(self, *, started: bool) -> list[tuple[int, Stage]]:
+        """The stages that run, numbered; a start from a finished run leaves out those that train only the head.
+
+        Example:
+            >>> short = load_recipe("short")
+            >>> [i for i, _ in short.stages_run(started=False)], [i for i, _ in short.stages_run(started=True)]
+            ([0, 1], [1])
+        """
+        stages = list(enumerate(self.stages))
+        return [(i, s) for i, s in stages if not started or s.train != "head"] or stages[-1:]
+
 
 def profiles() -> tuple[str, ...]:
     """Names of the profiles that come with biasbench.

@@ -32,11 +32,8 @@ class CellCounts:
 
     # ------------------------------------------------------------------ training
     def stages(self, cell: Cell) -> list[tuple[int, Stage]]:
-        """The stages that run: behind a finished training not those that train the head alone."""
-        stages = list(enumerate(cell.spec.recipe.stages))
-        if cell.spec.method.init is None:
-            return stages
-        return [(i, s) for i, s in stages if s.train != "head"] or stages[-1:]
+        """The stages that run."""
+        return cell.spec.recipe.stages_run(started=cell.spec.method.init is not None)
 
     def training(self, cell: Cell) -> tuple[list[Part], Room, dict[str, int]]:
         """Parts of a cell's training, what it has to hold, and what it leaves on disk."""

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from biasbench import io
 from biasbench.data import SPLITS, IntArray, Split, attribute
-from biasbench.features import FeatureBank, View
+from biasbench.features import FeatureBank, View, bank_parts
 from biasbench.images import ImageStore, store_key
 from biasbench.method import Method
 from biasbench.planned import Cell, Data
@@ -86,14 +84,12 @@ class Rows:
         return len(self._found)
 
     def identity(self, cell: Cell, data: Data, splits: Sequence[Split]) -> str:
-        """Hash of all that decides the pixels of a data set, as `Inputs` works it out."""
+        """Hash of all that decides the pixels of a data set."""
         method = cell.spec.method.build()
         regions = tuple(dict.fromkeys((*method.regions, *method.masks)))
         key = (data.fingerprint, *regions, "/", *splits)
         if key not in self._identities:
-            content = f"{data.fingerprint} {data.pictures} {data.region_digest(regions) if regions else ''}"
-            content = content if tuple(splits) == SPLITS else f"{content} {','.join(splits)}"
-            self._identities[key] = io.hash_bytes(content.encode())
+            self._identities[key] = data.identity(method, splits)
         return self._identities[key]
 
     def bank(self, cell: Cell, identity: str, pixels: str, fresh: Sequence[str]) -> FeatureBank:
@@ -101,23 +97,17 @@ class Rows:
         spec, recipe = cell.spec, cell.spec.recipe
         offer = self.plugins.backbones.find(cell.backbone)
         edits = resolve_method(pixels, self.plugins.methods, cell.data.dataset.primary_attribute)
-        parts = {
-            "sources": [*edits.sources, source_of(offer.load(), offer)],
-            "torch": torch.__version__,
-            "pixels": identity,
-            "edit": pixels,
-            "backbone": cell.backbone,
-            "options": dict(cell.options),
-            "weights": cell.weights.digest,
-            "crop": recipe.crop,
-            "short_side": recipe.short_side,
-            "store": recipe.pixels,
-            "precision": spec.precision,
-            "device": spec.device,
-            "threads": recipe.threads,
-            "channels_last": recipe.channels_last,
-            "batch": recipe.eval_batch,
-        }
+        parts = bank_parts(
+            recipe,
+            sources=[*edits.sources, source_of(offer.load(), offer)],
+            identity=identity,
+            edits=pixels,
+            backbone=cell.backbone,
+            options=cell.options,
+            weights=cell.weights.digest,
+            precision=spec.precision,
+            device=spec.device,
+        )
         return FeatureBank(self.cache / "features", parts, {tap: {"seed": spec.seed} for tap in fresh})
 
 
