@@ -322,7 +322,7 @@ class Trainer:
             "f1": macro_f1(decoded, truth, self.task, self.num_labels),
             "map": mean_average_precision(logits.numpy(), truth, self.task),
         }
-        means = {name: torch.cat(values).nanmean().item() for name, values in seen.items()}
+        means = {name: torch.cat(values).nanmean(0).nanmean().item() for name, values in seen.items()}
         return result, {f"val_{k}": v for k, v in means.items() if math.isfinite(v)}
 
 

@@ -224,9 +224,10 @@ class Method(nn.Module):
         return ()
 
     def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
-        """Named [B] values to log as means per epoch on validation data, such as an adversary's hits.
+        """Named values to log as means per epoch on validation data, such as an adversary's hits.
 
-        NaN entries are left out of the mean.
+        [B], or [B, G] for the mean of the columns' means: hits by group give the class-mean accuracy. NaN entries
+        are left out, and so are columns of nothing else.
         """
         return {}
 

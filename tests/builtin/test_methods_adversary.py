@@ -229,9 +229,11 @@ def test_diagnosis():
         codes[:10] = 1 - codes[:10]
         codes[10:13] = -1
         hits = method.diagnose(activations(x), batch(codes))["accuracy"]
-    assert hits[:10].tolist() == [0] * 10
+    assert hits[:10].nansum(1).tolist() == [0] * 10
     assert hits[10:13].isnan().all()
-    assert hits[13:].tolist() == [1] * 27
+    assert hits[13:].nansum(1).tolist() == [1] * 27
+    assert hits.isnan().sum(1).tolist() == [1] * 10 + [2] * 3 + [1] * 27
+    assert (~hits.isnan()).sum(0).tolist() == [(codes == 0).sum(), (codes == 1).sum()]
 
 
 # ------------------------------------------------------------------ errors

@@ -289,7 +289,7 @@ def test_unknown_attributes_leave_the_adversarys_terms(update):
     terms = method.loss(acted(method, data), data)
     assert terms["adversary" if update != "alternate" else "confusion"].item() == 0
     hits = method.eval().diagnose(acted(method, data), data)["accuracy"]
-    assert hits.isnan().tolist() == [True, True, False]
+    assert hits.isnan().all(1).tolist() == [True, True, False]
 
 
 # ------------------------------------------------------------------ the adversary's weights

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from biasbench import Activations, Backbone, Batch, BuildInfo, UsageError
 from biasbench.builtin.methods.jlu import JointUnlearning, confusion
+from biasbench.source import CENTRE
 from biasbench.store import Store
 from biasbench.testing import check_method
 from biasbench.testing._subject import Subject
@@ -181,8 +182,9 @@ def test_diagnosis_leaves_out_unknown_rows():
         method.classifiers[0].weight.copy_(torch.eye(2, 5))
         method.classifiers[0].bias.zero_()
     hits = method.diagnose(seen(torch.eye(5)[:3]), batch(gender=[0, 0, -1]))["accuracy gender"]
-    assert hits[:2].tolist() == [1, 0]
-    assert hits[2].isnan()
+    assert hits[:2, 0].tolist() == [1, 0]
+    assert hits[2].isnan().all()
+    assert hits[:, 1].isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -266,3 +268,22 @@ def test_a_turn_ends_when_its_gradient_is_short(tmp_path, until, taken):
     folder = cell.train(Store(tmp_path / "results", create=True))
     (record,) = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     assert record["steps_0.jlu/classifiers-train"] == taken
+
+
+def test_the_log_tells_the_class_mean_accuracy(tmp_path):
+    cell = Subject("jlu(warmup=3, steps=3, lr=100.0)").cell(tmp_path)
+    folder = cell.train(Store(tmp_path / "results", create=True))
+    (record,) = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    codes = cell.source.labels["val"].attributes["gender"]
+    data, x = cell.source.batch("val", np.arange(len(codes)), CENTRE, "image", cell.device, attributes=False)
+    cell.model.eval()
+    with torch.inference_mode():
+        out = cell.model(x, data, "image", act=True, keep=("embedding",))
+        (method,) = cell.model.method.components
+        said = method.classifiers[0](out.taps["embedding"]).argmax(1)
+    known = codes >= 0
+    assert not known.all()
+    assert (codes[known] == 0).sum() != (codes[known] == 1).sum()
+    expected = balanced_accuracy_score(codes[known], said[known])
+    assert record["val_0.jlu/accuracy gender"] == pytest.approx(expected)
+    assert expected != pytest.approx(accuracy_score(codes[known], said[known]))

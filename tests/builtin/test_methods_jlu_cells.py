@@ -70,6 +70,9 @@ def test_own_and_secondary_attributes_together(tmp_path):
     assert names <= set(second)
     assert "val_0.jlu/accuracy gender" in second
     mine = bench.weights(cell)
+    for i, name in ((1, "pose"), (2, "tilt")):  # the validation rows have no labels of theirs
+        known = mine["method.methods.0.known"][i].item()
+        assert second[f"val_0.jlu/training score posed:{name}"] == pytest.approx(known, rel=1e-6)
     sizes = [mine[f"method.methods.0.classifiers.{i}.weight"].shape[0] for i in range(3)]
     assert sizes == [2, 3, 2]  # gender; pose, which is the primary one though named second; tilt
     weights = mine["method.methods.0.class_weights_1"]

@@ -315,15 +315,6 @@ def test_training_is_that_of_the_logs(plot, home, made, method, groups):
     both(home, "training")
 
 
-def test_what_the_largest_group_scores_is_told(plot, made):
-    said = json.loads(plot("training", "-d", "portraits", "-m", JLU, "--seed", 0, "--json"))
-    found = {a["attribute"]: a["largest_group"] for a in said["pictures"][0]["attributes"]}
-    pose = pd.read_parquet(stored(made, JLU, 0)[0] / "truth" / "val.parquet")["attribute/pose"]
-    share = (pose[pose >= 0]).value_counts(normalize=True).max()
-    assert found == {"gender": pytest.approx(0), "pose": pytest.approx(100 * (share - 0.5) / 0.5)}
-    assert share > 0.6
-
-
 def test_training_of_the_plain_model_has_its_f1_alone(plot):
     (picture,) = json.loads(plot("training", "-d", "portraits", "-m", "original", "--json"))["pictures"]
     assert (picture["attributes"], picture["baseline"]) == ([], [])

@@ -223,10 +223,10 @@ def training_command(
 ) -> None:
     """Task and spurious attributes by epoch of a training.
 
-    Figure 8 of Alvi et al. 2018, on the validation split. Accuracies that the method diagnoses, as jlu
-    and adversaries do, are rescaled: chance is 0, perfection 100 (Eq. 6). The log's accuracy is over
-    all examples, not the mean over groups; a dotted line shows what always naming the largest group
-    would score, where groups are not equal. Dotted too: F1 of the plain model that was kept.
+    Figure 8 of Alvi et al. 2018, on the validation split. Class-mean accuracies that the method
+    diagnoses, as jlu and adversaries do, are rescaled: chance is 0, perfection 100 (Eq. 6). Of an
+    attribute of another data set the score in training is shown, since the validation split has no
+    labels of it. Dotted: F1 of the plain model that was kept.
     """
     from biasbench.cli.output import emit, emit_json, note
     from biasbench.cli.plot_faces_runs import runs_alike, seeds_of

@@ -14,7 +14,7 @@ from biasbench.errors import printable
 if TYPE_CHECKING:
     from biasbench.plots.distribution import Distribution
     from biasbench.plots.histogram import Histogram
-    from biasbench.plots.training import Training
+    from biasbench.plots.training import Attribute, Training
 
 
 def share(value: float) -> str:
@@ -75,21 +75,25 @@ def training_text(title: str, found: Training) -> str:
     """Each line's first and last value, means over seeds."""
     baseline = f"{found.baseline.mean():.2f}" if len(found.baseline) else ""
     lines = [("task, F1", found.f1, baseline)]
-    lines += [(f"{a.name} ({a.method}), rescaled", found.accuracy[a.key], share(a.floor)) for a in found.attributes]
+    lines += [(f"{a.name} ({a.method}){_where(a)}, rescaled", found.accuracy[a.key], "") for a in found.attributes]
     rows = []
     for name, values, beside in lines:
         mean = values.mean(0)  # [E]
         first = next((value for value in mean if math.isfinite(value)), math.nan)
         rows.append([name, share(first), share(mean[-1]), beside])
     kept = ", ".join(map(str, found.kept))
-    table = render(grid(("%", "first epoch", "last epoch", "plain model, or largest group"), rows))
+    table = render(grid(("%", "first epoch", "last epoch", "plain model"), rows))
     return f"{printable(title, 1000)}; epoch kept {kept} of {found.epochs}\n\n{table}"
+
+
+def _where(attribute: Attribute) -> str:
+    return "" if attribute.classes is not None else ", in training"
 
 
 def training_json(found: Training) -> dict[str, Any]:
     """All curves as JSON, by seed and epoch; undefined figures are null."""
     attributes = [
-        {"key": a.key, "attribute": a.name, "method": a.method, "groups": a.classes, "largest_group": plain(a.floor),
+        {"key": a.key, "attribute": a.name, "method": a.method, "groups": a.classes,
          "rescaled": plain(found.accuracy[a.key])}
         for a in found.attributes
     ]  # fmt: skip

@@ -12,8 +12,6 @@ from biasbench.errors import CellError, IntegrityError, StoreError, printable
 from biasbench.store import Store
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from biasbench.plots.training import Training
 
 
@@ -27,10 +25,8 @@ def training_of(store: Store, runs: Runs, method: str, before: str) -> Training:
     """
     import numpy as np
 
-    from biasbench.data import attribute
     from biasbench.grammar import parse
-    from biasbench.measures.unlearning import rescaled
-    from biasbench.plots.training import Attribute, Training, curve, diagnosed
+    from biasbench.plots.training import Training, curve, diagnosed
 
     manifests = [store.manifest(store.run(str(r["key"]))) for r in runs[method].values()]
     trained = [_training(store, manifest) for manifest in manifests]
@@ -40,14 +36,7 @@ def training_of(store: Store, runs: Runs, method: str, before: str) -> Training:
     groups = {name: len(of) for name, of in manifests[0]["groups"].items()}
     components = [(c.name, c.kwargs.get("attribute")) for c in parse(manifests[0]["spec"]["training"]["method"])]
     names = list(dict.fromkeys(name for log in logs for record in log for name in record))
-    found, left_out = diagnosed(names, components, groups)
-    truth = _validation(store, str(next(iter(runs[method].values()))["key"]))
-    attributes = []
-    for key, (name, component) in found.items():
-        codes = attribute(truth, name)
-        known = np.bincount(codes[codes >= 0], minlength=groups[name])
-        share = 100 * known.max() / known.sum() if known.sum() else float("nan")
-        attributes.append(Attribute(key, name, groups[name], component, rescaled(float(share), groups[name])))
+    attributes, left_out = diagnosed(names, components, groups)
     places = [(r["stage"], i) for i, r in enumerate(logs[0], 1)]
     starts = tuple(i for (stage, i), (last, _) in zip(places[1:], places, strict=False) if stage != last)
     plain = (
@@ -55,7 +44,7 @@ def training_of(store: Store, runs: Runs, method: str, before: str) -> Training:
     )
     return Training(
         np.array([curve(log, "val_f1") for log in logs]),
-        tuple(attributes),
+        attributes,
         {a.key: np.array([curve(log, a.key, a.classes) for log in logs]) for a in attributes},
         tuple(_kept(selected, log) for selected, log in trained),
         starts,
@@ -82,13 +71,3 @@ def _kept(selected: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> int:
     """The kept epoch's place in the log, 1..E; 0 when it is none of them."""
     place = (selected["stage"], selected["epoch"])
     return next((i for i, r in enumerate(log, 1) if (r["stage"], r["epoch"]) == place), 0)
-
-
-def _validation(store: Store, key: str) -> DataFrame:
-    """The truth of a run's validation split."""
-    import pandas as pd
-
-    run = store.run(key)
-    path = run / "truth" / "val.parquet"
-    io.check_file(path, store.manifest(run)["files"]["truth/val.parquet"])
-    return pd.read_parquet(path)

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
-VISIBLE = 0.5  # points
-FLOOR = (0, (1, 3))  # dots far apart
-DIAGNOSED = re.compile(r"val_(\d+)\.([^/]+)/(.*accuracy.*)")
-"""Names in a training's log: of the method's place, its name, and what it diagnoses, such as `accuracy gender`."""
+DIAGNOSED = re.compile(r"val_(\d+)\.([^/]+)/(?:training score (?P<beside>.+)|.*accuracy(?P<own>.*))")
+"""Names in a training's log: of the method's place, its name, and what it diagnoses: `accuracy gender` on the
+validation split, or `training score laofiw:ancestry`, rescaled already, where that has no labels."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,14 @@ class Attribute:
     Attributes:
         key: Name in the log.
         name: The attribute.
-        classes: Its groups.
+        classes: Its groups; None for one of another data set, whose score is that of the training's own batches.
         method: Name of the component that diagnoses it.
-        floor: Rescaled accuracy of always naming the largest group of the validation split; NaN where unknown.
     """
 
     key: str
     name: str
-    classes: int
+    classes: int | None
     method: str
-    floor: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +49,7 @@ class Training:
     Attributes:
         f1: [S, E] macro F1 of the task, by seed.
         attributes: What is diagnosed.
-        accuracy: By the key of each attribute: [S, E] rescaled accuracy (Eq. 6); NaN in epochs without one.
+        accuracy: By the key of each attribute: [S, E] rescaled class-mean accuracy (Eq. 6); NaN in epochs without one.
         kept: [S] epoch whose weights were kept, 1..E; 0 = those that training started from.
         starts: Epochs at which a stage begins, the first one left out.
         baseline: [B] the plain model's F1 at the epoch that was kept, by seed; empty without one.
@@ -75,8 +72,8 @@ class Training:
 
 def diagnosed(
     names: Sequence[str], components: Sequence[tuple[str, str | None]], groups: Mapping[str, int]
-) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:
-    """The attributes behind the accuracies that a log names.
+) -> tuple[tuple[Attribute, ...], tuple[str, ...]]:
+    """The attributes whose accuracies or scores a log names.
 
     A name ends in its attribute (`accuracy gender`), or the attribute is the option `attribute` of the component
     that stands at the name's place.
@@ -87,28 +84,30 @@ def diagnosed(
         groups: Number of groups by attribute.
 
     Returns:
-        By name in the log: the attribute and the component; and the names whose attribute is not known.
+        The attributes, and the names whose attribute is not known.
 
     Example:
-        >>> names = ["val_f1", "val_0.jlu/accuracy age", "val_1.adv/accuracy", "val_1.adv/distance"]
-        >>> diagnosed(names, [("jlu", None), ("adv", "gender")], {"age": 12, "gender": 2})[0]
-        {'val_0.jlu/accuracy age': ('age', 'jlu'), 'val_1.adv/accuracy': ('gender', 'adv')}
+        >>> names = ["val_f1", "val_0.jlu/training score laofiw:ancestry", "val_1.adv/accuracy", "val_1.adv/distance"]
+        >>> [(a.name, a.classes) for a in diagnosed(names, [("jlu", None), ("adv", "gender")], {"gender": 2})[0]]
+        [('laofiw:ancestry', None), ('gender', 2)]
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: list[Attribute] = []
     lost: list[str] = []
     for name in names:
         match = DIAGNOSED.fullmatch(name)
         if match is None:
             continue
-        place, method, what = int(match[1]), match[2], match[3]
-        own = what.partition("accuracy")[2].strip()
+        place, method = int(match[1]), match[2]
+        if match["beside"]:
+            found.append(Attribute(name, match["beside"], None, method))
+            continue
         option = components[place][1] if place < len(components) else None
-        attribute = own or option
+        attribute = match["own"].strip() or option
         if attribute is not None and groups.get(attribute, 0) > 1:
-            found[name] = attribute, method
+            found.append(Attribute(name, attribute, groups[attribute], method))
         else:
             lost.append(name)
-    return found, tuple(lost)
+    return tuple(found), tuple(lost)
 
 
 def curve(log: Sequence[Mapping[str, Any]], name: str, classes: int | None = None) -> Floats:
@@ -130,8 +129,7 @@ def curve(log: Sequence[Mapping[str, Any]], name: str, classes: int | None = Non
 def draw_training(path: Path, training: Training, title: str, method: str, before: str) -> None:
     """Draw F1 and rescaled accuracies by epoch: means over seeds, with their range.
 
-    A ring marks the epoch that was kept (of the only seed). Dotted: the plain model's F1, and for each attribute
-    whose groups are not equally frequent what always naming the largest one would score. Upright lines stand where
+    A ring marks the epoch that was kept (of the only seed). Dotted: the plain model's F1. Upright lines stand where
     the next stage of the recipe begins.
 
     Args:
@@ -161,10 +159,6 @@ def draw_training(path: Path, training: Training, title: str, method: str, befor
             axes.axhline(mean, color="black", linestyle=":", linewidth=1.4, label=f"{literal(before)}, F1: {mean:.1f}")
         for i, attribute in enumerate(training.attributes):
             _line(axes, places, training.accuracy[attribute.key], look(i).colour, look(i).marker, _label(training, i))
-            if attribute.floor > VISIBLE:
-                axes.axhline(attribute.floor, color=look(i).colour, linestyle=FLOOR, linewidth=1)
-        if any(a.floor > VISIBLE for a in training.attributes):
-            axes.plot([], [], color=QUIET, linestyle=FLOOR, linewidth=1, label="always the largest group")
         for start in training.starts:
             label = "next stage" if start == training.starts[0] else None
             axes.axvline(start - 0.5, color=QUIET, linewidth=0.8, label=label)
@@ -181,7 +175,8 @@ def _label(training: Training, number: int) -> str:
     attribute = training.attributes[number]
     name = literal(printable(attribute.name, LONGEST))
     several = sum(a.name == attribute.name for a in training.attributes) > 1
-    return f"{name} ({literal(printable(attribute.method, LONGEST))}), rescaled" if several else f"{name}, rescaled"
+    how = "rescaled" if attribute.classes is not None else "in training, rescaled"
+    return f"{name} ({literal(printable(attribute.method, LONGEST))}), {how}" if several else f"{name}, {how}"
 
 
 def _line(axes: Axes, places: NDArray[np.int64], values: Floats, colour: str, marker: str, label: str) -> None:

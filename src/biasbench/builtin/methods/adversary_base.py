@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from biasbench import Activations, Batch, BuildInfo, Method, UsageError, did_you_mean
+from biasbench.builtin.methods._hits import hits
 from biasbench.builtin.methods._options import named
 
 
@@ -71,10 +72,8 @@ class AdversaryBase(Method):
         return self.attribute_name if self.task_stream == "balanced" else None
 
     def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
-        """`accuracy`: whether the adversary is right, [B], NaN where the attribute is unknown."""
-        groups = batch.attributes[self.attribute_name]
-        hits = (self.adversary(out.taps[self.at]).argmax(1) == groups).float()
-        return {"accuracy": hits.masked_fill(groups < 0, math.nan)}
+        """`accuracy`: the adversary's class-mean accuracy."""
+        return {"accuracy": hits(self.adversary(out.taps[self.at]), batch.attributes[self.attribute_name])}
 
     def learn(self, x: Tensor, batch: Batch) -> Tensor:
         """The adversary's cross-entropy on the examples whose attribute is known."""

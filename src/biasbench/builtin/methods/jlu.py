@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from biasbench import Activations, Batch, BuildInfo, Method, Phase, UsageError, did_you_mean
+from biasbench.builtin.methods._hits import hits
 from biasbench.builtin.methods._options import named
 
 OWN = "train"
@@ -222,13 +223,17 @@ class JointUnlearning(Method):
             self.known[i].lerp_((recall.mean() - chance) / (1 - chance), 1 - _FADE)
 
     def diagnose(self, out: Activations, batch: Batch) -> Mapping[str, Tensor]:
-        """Whether each classifier of an own attribute is right, [B], NaN where the attribute is unknown."""
+        """What each classifier knows: its class-mean accuracy, or its score in training for another data set's.
+
+        The task's validation rows have no labels of another data set; its classifier's running score of Eq. 6 over the
+        batches it was trained on is all there is.
+        """
         x, found = pooled(out.taps[self.at]), {}
         for i, spurious in enumerate(self.spurious):
             if spurious.data == OWN:
-                groups = batch.attributes[self.names[i]]
-                hits = (self.classifiers[i](x).argmax(1) == groups).float()
-                found[f"accuracy {self.names[i]}"] = hits.masked_fill(groups < 0, math.nan)
+                found[f"accuracy {self.names[i]}"] = hits(self.classifiers[i](x), batch.attributes[self.names[i]])
+            else:
+                found[f"training score {spurious.data}:{self.names[i]}"] = self.known[i].expand(len(x))
         return found
 
 
