@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from biasbench import DataError
 from biasbench.builtin.datasets.coco import Coco
+from tests.helpers.unprivileged import unprivileged
 
 TRAIN, VAL, TEXTS = "instances_train2014.json", "instances_val2014.json", "captions_train2014.json"
 
@@ -241,22 +242,12 @@ def test_something_else_in_place_of_a_file(coco_folder, tmp_path):
 def test_folders_that_may_not_be_read(coco_folder, tmp_path, tmp_path_factory):
     root = coco_folder(images=False)
     (root / "annotations" / TRAIN).chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o755)
-        os.seteuid(65534)
-    try:
+    with unprivileged():
         message = refused_text(root, tmp_path)
-        if user == 0:
-            os.seteuid(0)
-        (root / "annotations").chmod(0)
-        if user == 0:
-            os.seteuid(65534)
+    (root / "annotations").chmod(0)
+    with unprivileged():
         other = refused_text(root, tmp_path)
-    finally:
-        os.seteuid(user)
-        (root / "annotations").chmod(0o755)
+    (root / "annotations").chmod(0o755)
     assert f"{TRAIN}: cannot be read: Permission denied" in message
     assert "cannot be read: Permission denied" in other
 

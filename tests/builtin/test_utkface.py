@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ from biasbench.builtin.datasets.utkface import Utkface
 from biasbench.builtin.datasets.utkface_names import listed, read_name
 from tests.helpers import face_files as files
 from tests.helpers.face_tables import everything, refused
+from tests.helpers.unprivileged import unprivileged
 
 
 @pytest.fixture(scope="session")
@@ -159,10 +159,10 @@ def test_folders_without_faces(tmp_path):
     refuse(tmp_path, "cannot be read: Not a directory", tmp_path / "file", images="file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_a_folder_that_may_not_be_read(tmp_path):
     (tmp_path / "UTKFace").mkdir(mode=0)
-    refuse(tmp_path, "cannot be read: Permission denied", tmp_path / "UTKFace")
+    with unprivileged():
+        refuse(tmp_path, "cannot be read: Permission denied", tmp_path / "UTKFace")
 
 
 @pytest.mark.parametrize(

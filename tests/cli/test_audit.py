@@ -6,7 +6,6 @@ import csv
 import gzip
 import importlib.util
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.helpers.unprivileged import unprivileged
 
 
 def _outputs() -> ModuleType:
@@ -195,15 +196,8 @@ def test_a_bad_file(cli: Any, tmp_path: Path, kind: str) -> None:
 def test_a_file_that_may_not_be_read(cli: Any, tmp_path: Path) -> None:
     path = o.save(tmp_path / "bad.csv", o.arrays())
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o777)
-        os.seteuid(65534)
-    try:
+    with unprivileged():
         said = cli("audit", path)
-    finally:
-        os.seteuid(user)
     assert said.code == 4
     assert said.err.startswith(f"biasbench: error: {path}: cannot be read: Permission denied.")
 

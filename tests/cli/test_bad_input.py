@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.unprivileged import unprivileged
 
 pytestmark = pytest.mark.torch
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -118,18 +119,9 @@ def test_an_image_that_is_no_image(run: Any, cli: Any, coco_folder: Any) -> None
 
 def test_a_folder_that_may_not_be_read(run: Any, coco_folder: Any, tmp_path: Path) -> None:
     root = coco_folder()
-    user = os.geteuid()
     (root / INSTANCES).chmod(0)
-    if user == 0:
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o777)
-        for folder in tmp_path.rglob("*"):
-            folder.chmod(0o777 if folder.is_dir() else folder.stat().st_mode)
-        os.seteuid(65534)
-    try:
+    with unprivileged():
         said = run("--dataset", "coco", "--data-root", root)
-    finally:
-        os.seteuid(user)
     one_line(said, 4, "instances_train2014.json", "Permission denied")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.corpus.said import calm, refused
 from tests.helpers.commands import Said
+from tests.helpers.unprivileged import unprivileged
 
 pytestmark = pytest.mark.torch  # a plan needs the backbone's outline
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -173,16 +174,8 @@ def test_k14_a_place_that_holds_no_files(write: Any) -> None:
 
 def test_k14_a_folder_that_may_not_be_written(write: Any, home: Path) -> None:
     (home / "results").mkdir(mode=0o555)
-    user = os.geteuid()
-    if user == 0:
-        for folder in (home.parent, *list(home.parents)[1:3], *(p for p in home.parent.rglob("*") if p.is_dir())):
-            folder.chmod(0o777)
-        (home / "results").chmod(0o555)
-        os.seteuid(65534)
-    try:
+    with unprivileged():
         said = write(home / "results")
-    finally:
-        os.seteuid(user)
     refused(said, 5, str(home / "results"), "cannot be written")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from biasbench.images import store as stores
 from tests.corpus.said import calm
 from tests.helpers.coco_files import HEIGHT, WIDTH
 from tests.helpers.commands import Said
+from tests.helpers.unprivileged import unprivileged
 
 pytestmark = pytest.mark.torch
 Cli = Callable[..., Said]
@@ -217,14 +217,7 @@ def test_i18_a_loop_of_links_is_named(cli: Cli, photo: Path) -> None:
 def test_i19_a_file_that_may_not_be_read_is_named(cli: Cli, photo: Path, tmp_path: Path) -> None:
     assert check(cli, photo).code == 0  # draws the masks, by an interpreter that not every user may start
     photo.chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        for folder in (tmp_path, *list(tmp_path.parents)[:2], *(p for p in tmp_path.rglob("*") if p.is_dir())):
-            folder.chmod(0o777)
-        os.seteuid(65534)
-    try:
+    with unprivileged():
         said = check(cli, photo)
-    finally:
-        os.seteuid(user)
     assert said.code == 4, said.text
     assert any(photo.name in line and "Permission denied" in line for line in said.out.splitlines())
