@@ -58,6 +58,13 @@ def test_mistakes_are_named(profile: str, overrides: dict[str, object], said: st
     assert "\n" not in str(caught.value)
 
 
+def test_no_other_name_is_proposed_for_one_that_exists() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("short", {"stages.0.lr": -1.0})
+    assert "Did you mean" not in str(caught.value)
+    assert "Fields:" not in str(caught.value)
+
+
 def test_all_mistakes_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         load_recipe("short", {"crop": "big", "stages.0.epochs": -3, "views": "x"})

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -20,11 +21,13 @@ from biasbench.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_REQUEUE,
     EXIT_TERMINATED,
     EXIT_USAGE,
     BiasBenchError,
     printable,
 )
+from biasbench.stopping import Requeued
 
 
 class Terminated(KeyboardInterrupt):
@@ -68,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Terminated as error:
             note(f"terminated{_kept(error)}")
             return EXIT_TERMINATED
+        except Requeued as error:
+            note(f"asked to end by SIGUSR1{_kept(error)}")
+            return EXIT_REQUEUE
         except KeyboardInterrupt as error:
             note(f"interrupted{_kept(error)}")
             return EXIT_INTERRUPTED
@@ -111,18 +117,18 @@ def _invoke(arguments: Sequence[str] | None, state: State) -> int:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Terminated if number == signal.SIGTERM else Requeued
 
+    before: dict[int, Any] = {}
     try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: whoever runs us handles signals
-        yield
-        return
-    try:
+        with contextlib.suppress(ValueError):  # not the main thread: whoever runs us handles signals
+            for name in (signal.SIGTERM, signal.SIGUSR1):
+                before[name] = signal.signal(name, stop)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _kept(error: KeyboardInterrupt) -> str:

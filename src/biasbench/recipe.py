@@ -153,8 +153,9 @@ def load_recipe(profile: str, overrides: Mapping[str, Any] | None = None) -> Rec
         return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"recipe.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
-        hints = " ".join(filter(None, (did_you_mean(d.split(".")[-1], _fields()) for d in overrides or {})))
-        fix = hints or f"Fields: {', '.join(Recipe.model_fields)}"
+        unknown = sorted({dotted.split(".")[-1] for dotted in overrides or {}} - {*_fields()})
+        hints = " ".join(filter(None, (did_you_mean(name, _fields()) for name in unknown)))
+        fix = hints or (f"Fields: {', '.join(Recipe.model_fields)}" if unknown else None)
         raise UsageError(printable(problems), fix=fix) from None
 
 

@@ -14,7 +14,7 @@ class Stopped(Exception):  # noqa: N818  # nothing is wrong
 
 
 class Requeued(KeyboardInterrupt):
-    """SIGUSR1 arrived, as a batch system sends it ahead of a time limit: all that runs has written a checkpoint."""
+    """SIGUSR1 arrived, as a batch system sends it ahead of a time limit; a run has written its checkpoints."""
 
 
 class Asked:

@@ -185,7 +185,11 @@ sys.exit(main(["wait"]))
 
 @pytest.mark.parametrize(
     ("number", "code", "line"),
-    [(signal.SIGTERM, 143, "biasbench: terminated"), (signal.SIGINT, 130, "biasbench: interrupted")],
+    [
+        (signal.SIGTERM, 143, "biasbench: terminated"),
+        (signal.SIGINT, 130, "biasbench: interrupted"),
+        (signal.SIGUSR1, 75, "biasbench: asked to end by SIGUSR1"),
+    ],
 )
 def test_signals_end_a_process_with_their_code(number, code, line):
     with subprocess.Popen(
@@ -233,9 +237,10 @@ def test_the_package_is_a_program():
 
 
 def test_signal_handlers_are_put_back(cli):
-    before = signal.getsignal(signal.SIGTERM)
+    handled = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in handled]
     cli("--version")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in handled] == before
 
 
 def test_main_works_outside_the_main_thread():

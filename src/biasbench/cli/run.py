@@ -246,11 +246,8 @@ def carry_out(
     limits: Limits,
 ) -> int:
     """Run the plan; returns the exit code. An interruption says what is kept."""
-    from biasbench.cli.output import note
-    from biasbench.errors import EXIT_REQUEUE
     from biasbench.executors.local import LocalExecutor
     from biasbench.runner import Runner
-    from biasbench.stopping import Requeued
     from biasbench.store import Store
 
     runner = Runner(
@@ -269,9 +266,6 @@ def carry_out(
     except KeyboardInterrupt as stop:
         kept = f"{shown.summary()}; finished cells are kept in {settings.results}"
         kept += ", and the same command goes on from the last checkpoint"
-        if isinstance(stop, Requeued):
-            note(f"asked to end by SIGUSR1; {kept}")
-            return EXIT_REQUEUE
         raise type(stop)(kept) from None
 
 
