@@ -25,19 +25,20 @@ raises the version.
 
 ## Exit codes
 
-| code | meaning |
-|---|---|
-| 0 | everything asked for was done |
-| 1 | some cells failed (the others are kept), or `doctor` found a problem |
-| 2 | wrong usage: option, name or benchmark file |
-| 3 | a bug in biasbench; the traceback is in a log file below the cache folder |
-| 4 | data missing, damaged or refused |
-| 5 | the results folder cannot be written, read or trusted |
-| 6 | integrity: bytes changed behind the harness's back |
-| 130 | interrupted (Ctrl-C); finished cells are kept |
-| 143 | terminated (SIGTERM); finished cells are kept |
+| exit code | printed as | meaning | what is safe |
+|---|---|---|---|
+| 0 | | everything asked for was done | everything |
+| 1 | `error[cell]` | some cells failed (their rows say why), or `doctor` found a problem | all other cells |
+| 2 | `error[usage]`, `error[plugin]` | an option, name, benchmark file or plugin cannot be used | nothing was begun |
+| 3 | `error[bug]` | a bug in biasbench; the traceback is in a log file below the cache folder | finished cells |
+| 4 | `error[data]` | data are missing, damaged or refused, at the named place | the data, unchanged; finished cells |
+| 5 | `error[store]` | the results folder cannot be written, read or trusted | what is in it was not changed |
+| 6 | `error[integrity]` | bytes changed behind its back | all that it does not name; nothing damaged was used |
+| 75 | | asked to end and to be started again (SIGUSR1) | finished cells; trainings go on from a checkpoint |
+| 130, 143 | | interrupted (Ctrl-C), terminated (SIGTERM) | the same |
 
-What is wrong with the input is told in one line, `biasbench: error: …`, with the fix.
+What is wrong is told in one line: `biasbench: error[CODE]: PLACE: what was found and expected. What to do next.`
+Codes do not change between versions; the words may.
 `biasbench --debug COMMAND`, or `BIASBENCH_DEBUG=1`, prints the traceback of every error.
 
 ## Configuration

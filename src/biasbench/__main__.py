@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except BiasBenchError as error:
             _traceback_if(state.debug)
-            note(f"error: {error}")
+            note(f"error[{error.code}]: {error}")
             return error.exit_code
         except Terminated as error:
             note(f"terminated{_kept(error)}")
@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             _traceback_if(state.debug)
             if isinstance(error, FileNotFoundError) and _nowhere():
-                note("error: the working folder is gone. Change to a folder that is there and run the command again.")
+                note("error[usage]: the working folder is gone. Change to one that is there and run it again.")
                 return EXIT_USAGE
-            note(f"error: {_first_line(error)}. This is a bug in biasbench{_logged()}")
+            note(f"error[bug]: {_first_line(error)}. This is a bug in biasbench{_logged()}")
             return EXIT_BUG
 
 

@@ -36,6 +36,8 @@ class BiasBenchError(Exception):
     """
 
     exit_code = EXIT_CELLS_FAILED
+    code = "cell"
+    """Printed as `error[cell]`; as stable as the exit codes."""
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
@@ -50,28 +52,34 @@ class UsageError(BiasBenchError):
     """An option, name or benchmark file that cannot be meant as written."""
 
     exit_code = EXIT_USAGE
+    code = "usage"
 
 
 class PluginError(UsageError):
     """A plugin that is broken, collides with another or misuses a hook."""
+
+    code = "plugin"
 
 
 class DataError(BiasBenchError):
     """A data set that is missing, damaged or not what it claims to be."""
 
     exit_code = EXIT_DATA
+    code = "data"
 
 
 class StoreError(BiasBenchError):
     """The results folder cannot be written, read or trusted as a store."""
 
     exit_code = EXIT_STORE
+    code = "store"
 
 
 class IntegrityError(BiasBenchError):
     """Bytes or objects changed behind the harness's back."""
 
     exit_code = EXIT_INTEGRITY
+    code = "integrity"
 
 
 class CellError(BiasBenchError):

@@ -186,7 +186,7 @@ def test_a_bad_file(cli: Any, tmp_path: Path, kind: str) -> None:
     assert (said.code, said.out) == (4, ""), said.err
     assert "Traceback" not in said.err
     (line,) = said.err.splitlines()
-    assert line.startswith(f"biasbench: error: {path}")
+    assert line.startswith(f"biasbench: error[data]: {path}")
     assert line.isprintable()
     assert line.endswith((".", "?"))  # what to do comes last
     for part in parts:
@@ -199,7 +199,7 @@ def test_a_file_that_may_not_be_read(cli: Any, tmp_path: Path) -> None:
     with unprivileged():
         said = cli("audit", path)
     assert said.code == 4
-    assert said.err.startswith(f"biasbench: error: {path}: cannot be read: Permission denied.")
+    assert said.err.startswith(f"biasbench: error[data]: {path}: cannot be read: Permission denied.")
 
 
 @pytest.mark.parametrize("ending", [".npz", ".csv", ".csv.gz", ".parquet"])
@@ -222,7 +222,7 @@ def test_a_file_that_unpacks_to_more_than_any_memory(
     assert packed == (ending != ".csv")
     said = cli("audit", path)
     assert said.code == 4
-    assert said.err.startswith(f"biasbench: error: {path}: holds more than ")
+    assert said.err.startswith(f"biasbench: error[data]: {path}: holds more than ")
     assert "GiB when unpacked" in said.err
 
 

@@ -37,7 +37,7 @@ def one_line(said: Any, code: int, *parts: str) -> None:
     assert said.code == code, said.err
     assert "Traceback" not in said.err + said.out
     assert len(lines) == 1, said.err
-    assert lines[0].startswith("biasbench: error: ")
+    assert lines[0].startswith("biasbench: error[")
     for part in parts:
         assert part in lines[0], lines[0]
 

@@ -92,7 +92,7 @@ def test_a_missing_data_set_is_one_line_with_exit_code_4(cli, tmp_path):
     said = cli("data", "check", "coco", "--data-root", tmp_path)
     assert (said.code, said.out) == (4, "")
     (line,) = said.err.splitlines()
-    assert line.startswith("biasbench: error: the data set 'coco' was not found. Looked in: ")
+    assert line.startswith("biasbench: error[data]: the data set 'coco' was not found. Looked in: ")
     assert str(tmp_path / "coco") in line
     assert "biasbench data download coco" in line
 
@@ -132,7 +132,7 @@ def test_download_goes_to_the_data_sets_own_folder(cli, tmp_path, server):
 def test_a_download_that_cannot_be_had_is_exit_code_4(cli, tmp_path, server):
     said = cli("data", "download", "coco", "--part", "train", "--base-url", server, "--data-root", tmp_path / "r")
     assert said.code == 4
-    assert said.err.startswith("biasbench: error: ")
+    assert said.err.startswith("biasbench: error[data]: ")
     assert len(said.err.splitlines()) == 1
 
 

@@ -211,7 +211,7 @@ def test_what_cannot_be_meant_is_one_line(cli, arguments, code, text):
     said = cli("leakage", "-d", "lists", *LISTS, "--protocol", SHORT, "--quiet", *arguments)
     assert (said.code, said.out) == (code, "")
     (line,) = said.err.splitlines()
-    assert line.startswith("biasbench: error: ")
+    assert line.startswith("biasbench: error[")
     assert text in line
 
 

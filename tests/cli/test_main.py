@@ -46,7 +46,7 @@ def test_our_errors_are_one_line_with_their_exit_code(cli, failing, kind, code):
     failing(kind("it is wrong", where="file.json", fix="Repair it"))
     said = cli("fail")
     assert (said.code, said.out) == (code, "")
-    assert said.err == "biasbench: error: file.json: it is wrong. Repair it.\n"
+    assert said.err == f"biasbench: error[{kind.code}]: file.json: it is wrong. Repair it.\n"
 
 
 def test_a_bug_is_one_line_and_a_log_file(cli, failing, tmp_path):
@@ -54,7 +54,9 @@ def test_a_bug_is_one_line_and_a_log_file(cli, failing, tmp_path):
     said = cli("fail")
     assert said.code == 3
     (line,) = said.err.splitlines()
-    assert line.startswith("biasbench: error: ZeroDivisionError: division. This is a bug in biasbench; please report")
+    assert line.startswith(
+        "biasbench: error[bug]: ZeroDivisionError: division. This is a bug in biasbench; please report"
+    )
     log = Path(line.rsplit(" ", 1)[1])
     assert log.parent == tmp_path / "cache" / "biasbench" / "logs"
     assert "Traceback (most recent call last)" in log.read_text()
@@ -148,7 +150,7 @@ def test_a_folder_without_results_is_refused(cli, tmp_path, command):
     for name, expected in (("other", "holds no results"), ("none", "holds no results"), ("file", "is not a folder")):
         said = cli(command, "--results", tmp_path / name)
         assert (said.code, said.out) == (5, "")
-        assert said.err.startswith(f"biasbench: error: {tmp_path / name}: {expected}")
+        assert said.err.startswith(f"biasbench: error[store]: {tmp_path / name}: {expected}")
         assert len(said.err.splitlines()) == 1
 
 

@@ -233,7 +233,7 @@ def test_an_empty_store_is_one_line(cli, results, form):
     for said in (absent, cli("matrix", "--format", form)):
         assert (said.code, said.out) == (5, "")
         (line,) = said.err.splitlines()
-        assert line.startswith("biasbench: error: results: holds no results. ")
+        assert line.startswith("biasbench: error[store]: results: holds no results. ")
 
 
 def test_an_unknown_column_names_the_nearest(cli, results):
