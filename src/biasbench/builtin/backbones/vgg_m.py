@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate
 
 from biasbench import Backbone, ResolvedWeights, UsageError, io
 from biasbench.builtin.backbones.cuts import chain
+from biasbench.builtin.backbones.vgg_m_apart import open_network
 from biasbench.builtin.backbones.vgg_m_fill import fill_from_layers, fill_from_state
-from biasbench.builtin.backbones.vgg_m_mat import read_network
 from biasbench.builtin.backbones.vgg_m_network import LEAST, MEANS, STRIDES, WIDTHS, VggM
 
 _TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "embedding")
@@ -115,6 +115,6 @@ def _fill(network: VggM, weights: ResolvedWeights) -> Tensor | None:
         fill_from_state(network, weights.read(), weights.path)
         return None
     io.check_file(weights.path, weights.digest)
-    layers, mean = read_network(weights.path)
+    layers, mean = open_network(weights.path)
     fill_from_layers(network, layers, weights.path)
     return None if mean is None else torch.from_numpy(mean)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from biasbench import DataError, load_strict, printable
@@ -117,14 +118,14 @@ def _convolution(name: str, module: nn.Conv2d | nn.Linear, layer: Layer) -> dict
     layer.check("stride", [stride], [stride] * 2, default=[1])
     layer.check("pad", [pad], [pad] * 4, default=[0])
     layer.check("dilate", [1], [1, 1], default=[1])
-    kernel, bias = layer.tensors((side, side, inner, out), (out,))
+    kernel, bias = map(torch.from_numpy, layer.parameters((side, side, inner, out), (out,)))
     return {"weight": kernel.permute(3, 2, 0, 1).reshape(module.weight.shape), "bias": bias}
 
 
 def _batch_norm(module: nn.BatchNorm2d | nn.BatchNorm1d, layer: Layer) -> dict[str, Tensor]:
     c = module.num_features
     epsilon = layer.number("epsilon", _EPSILON)
-    gain, bias, moments = layer.tensors((c,), (c,), (c, 2))
+    gain, bias, moments = map(torch.from_numpy, layer.parameters((c,), (c,), (c, 2)))
     variance = moments[:, 1].double() ** 2 - epsilon
     if not bool((moments[:, 1] > 0).all()) or not bool((variance > -1e-3 * epsilon).all()):
         raise layer.wrong("a deviation is below the root of epsilon, which it has to include")

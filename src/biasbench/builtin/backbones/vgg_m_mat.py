@@ -1,4 +1,4 @@
-"""Layers of a MatConvNet file (`.mat`). Numbers and names are read, nothing is executed.
+"""Layers of a MatConvNet file (`.mat`). Numbers and names are read, nothing is executed; `vgg_m_apart` is the door.
 
 Two layouts, as `vl_simplenn_tidy.m`, `DagNN/saveobj.m` and `import-caffe.py` (github.com/vlfeat/matconvnet) leave them:
 a cell array `layers` whose structs hold `weights` (older files: `filters` and `biases`), or struct arrays `layers` and
@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from biasbench import DataError, printable
 
@@ -76,7 +74,7 @@ class Layer:
         if found not in [tuple(map(float, values)) for values in allowed]:
             raise self.wrong(f"its {field} is {_shown(found)}, in vgg-m {_shown(allowed[0])}")
 
-    def tensors(self, *shapes: tuple[int, ...]) -> list[Tensor]:
+    def parameters(self, *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Its parameters as float32, of just these shapes; a vector may be a row or a column."""
         if len(self.arrays) != len(shapes):
             raise self.wrong(f"it has {len(self.arrays)} parameters, in vgg-m {len(shapes)}")
@@ -88,7 +86,7 @@ class Layer:
                 raise self.wrong(f"a parameter is {_shape(value.shape)}, in vgg-m {_shape(shape)}")
             if not np.isfinite(value).all():
                 raise self.wrong("a parameter holds NaN or infinite values")
-            found.append(torch.from_numpy(np.require(value, np.float32, "W")).reshape(shape))
+            found.append(np.require(value, np.float32, "W").reshape(shape))
         return found
 
 
