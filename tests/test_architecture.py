@@ -16,14 +16,15 @@ FILES = sorted(SRC.rglob("*.py"))
 # Each module may import modules of its own or an earlier layer.
 LAYERS = (
     ("__init__",),
-    ("errors",), ("faults",), ("io", "rng", "sandbox", "stopping", "presence"), ("seal",), ("memo", "index"),
+    ("errors",), ("faults",), ("io", "rng", "sandbox", "stopping", "presence"), ("seal", "leaderboard"),
+    ("memo", "tables"), ("index",),
     ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("pictures", "imports"),
     ("measures",), ("backbone", "datacheck", "faces", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
     ("verify", "leftovers", "claims"), ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"),
     ("plots", "audit"), ("inputs", "benchmark"), ("guard",), ("measure", "cell", "commit", "jobs"), ("guarded",),
-    ("family",), ("child", "leaderboard"), ("derived", "published", "runfolder", "pairs"), ("matrix",),
+    ("family",), ("child",), ("derived",), ("standings", "published", "runfolder", "pairs"), ("matrix",),
     ("executors",), ("runner",), ("costs", "testing"), ("cli",),
     ("__main__",),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,13 +139,12 @@ def test_a_manifest_cannot_point_outside(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_index_that_says_otherwise_is_made_again(store: Store) -> None:
+    run, stamp = store.run(KEY), store.run(KEY).stat().st_mtime_ns - 10**10
+    os.utime(run, ns=(stamp, stamp))
     before = store.records()
     assert Index(store).wrong() == []
     assert Index(store).path.exists()
-    run, stamp = store.run(KEY), store.run(KEY).stat().st_mtime_ns
     store.write_metrics(KEY, [record(values={"f1": {"mean": 99.0, "std": None, "n": 1}})])
-    import os
-
     os.utime(run, ns=(stamp, stamp))  # the index does not notice: nothing but its own stamp could tell it
     assert store.records() == before
     assert Index(store).wrong() == [f"runs/{KEY}"]

@@ -194,7 +194,7 @@ def stored(root: Path) -> dict[str, Kind]:
 def _rows(path: Path) -> list[Any]:
     database = sqlite3.connect(path)
     try:
-        return [json.loads(text) for (text,) in database.execute("SELECT records FROM cell ORDER BY name")]
+        return [json.loads(text) for (text,) in database.execute("SELECT content FROM record ORDER BY cell")]
     finally:
         database.close()
 

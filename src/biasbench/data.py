@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from biasbench.errors import DataError, did_you_mean, printable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 Task = Literal["multilabel", "multiclass"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from biasbench.errors import PluginError, UsageError, did_you_mean, printable
@@ -48,6 +48,11 @@ class Figure:
     n: int
     spread: Literal["seeds", "rounds"] | None
     seeds: int
+
+
+NOTHING = Figure(None, None, 0, None, 0)
+MISSING = {"status": "missing", "reason": "not run yet", "values": {}}
+"""What the record of a planned cell says that was never run."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +122,35 @@ def aggregate(records: Iterable[Record], columns: Sequence[Column]) -> list[Row]
         >>> figure.mean, round(figure.std, 3), figure.n, figure.spread
         (71.0, 1.414, 2, 'seeds')
     """
+    check_columns(columns)
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(group_of(record), []).append(record)
+    return in_order([with_columns(row, columns) for group in groups.values() for row in group_rows(group)])
+
+
+def check_columns(columns: Sequence[Column]) -> None:
+    """Refuse a column that would hide a field of the row.
+
+    Raises:
+        PluginError: When a column's key is the name of a field of the row.
+    """
     for column in columns:
         if column.key in RESERVED:
             raise PluginError(
                 f"a metric's column may not be called {column.key!r}: the row has a field of that name",
                 fix="Rename the column in the metric",
             )
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        groups.setdefault(tuple(str(record[k]) for k in GROUP), []).append(record)
-    rows = [row for group in groups.values() for row in _rows(group, columns)]
-    return sorted(rows, key=_place(rows))
+
+
+def group_of(record: Record) -> tuple[str, ...]:
+    """What a record shares with those it may be averaged with: the values of `GROUP`."""
+    return tuple(str(record[k]) for k in GROUP)
+
+
+def with_columns(row: Row, columns: Sequence[Column]) -> Row:
+    """The row with these columns and no others; what it has no figure of is undefined."""
+    return replace(row, figures={c.key: row.figures.get(c.key, NOTHING) for c in columns}) if row.seeds else row
 
 
 def rank(row: Row) -> tuple[int, ...]:
@@ -140,6 +163,11 @@ def rank(row: Row) -> tuple[int, ...]:
         ((), (1,))
     """
     return tuple(i for i, mark in enumerate(MARKS) if mark in row.marks)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Rows in the order to show them: see `aggregate`."""
+    return sorted(rows, key=_place(rows))
 
 
 def _place(rows: Sequence[Row]) -> Any:
@@ -158,8 +186,15 @@ def _place(rows: Sequence[Row]) -> Any:
     return place
 
 
-def _rows(group: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
-    """One row, or one for each variant when a seed has several scores."""
+def group_rows(group: Sequence[Record]) -> list[Row]:
+    """One row, or one for each variant when a seed has several scores.
+
+    Args:
+        group: Records of one group, as for `aggregate`.
+
+    Returns:
+        Rows with every figure that some record has.
+    """
     scored: dict[str, list[Record]] = {}
     rest: list[Record] = []
     for record in sorted(group, key=lambda r: (int(r["order"]), int(r["seed"]), str(r["key"]))):
@@ -169,11 +204,11 @@ def _rows(group: Sequence[Record], columns: Sequence[Column]) -> list[Row]:
             rest.append(record)
     variants = [v for same in scored.values() for v in _once_per_seed(same)]
     if not variants:
-        return [_row(rest, columns, ())]
+        return [_row(rest, ())]
     if len(variants) == 1:
-        return [_row([*variants[0], *rest], columns, ())]
-    rows = [_row(v, columns, (f"variant {i} of {len(variants)}",)) for i, v in enumerate(variants, 1)]
-    return [*rows, _row(rest, columns, ())] if rest else rows
+        return [_row([*variants[0], *rest], ())]
+    rows = [_row(v, (f"variant {i} of {len(variants)}",)) for i, v in enumerate(variants, 1)]
+    return [*rows, _row(rest, ())] if rest else rows
 
 
 def _once_per_seed(records: Sequence[Record]) -> list[list[Record]]:
@@ -189,7 +224,7 @@ def _once_per_seed(records: Sequence[Record]) -> list[list[Record]]:
     return lists
 
 
-def _row(records: Sequence[Record], columns: Sequence[Column], extra: tuple[str, ...]) -> Row:
+def _row(records: Sequence[Record], extra: tuple[str, ...]) -> Row:
     ok = [r for r in records if r["status"] == "ok"]
     others = [r for r in records if r["status"] != "ok"]
     done = sorted({int(r["seed"]) for r in ok})
@@ -198,6 +233,7 @@ def _row(records: Sequence[Record], columns: Sequence[Column], extra: tuple[str,
     head = min(ok or records, key=lambda r: int(r["order"]))
     flags = dict.fromkeys(str(f) for r in ok or records for f in r["flags"])
     found = {flag.partition(":")[0] for flag in flags}
+    names = dict.fromkeys(name for r in ok for name in r["values"])
     if len({r["environment"] for r in ok if r.get("environment")}) > 1:
         extra = (*extra, "mixed environments")  # other hardware or versions: not the same bits
     return Row(
@@ -211,7 +247,7 @@ def _row(records: Sequence[Record], columns: Sequence[Column], extra: tuple[str,
         marks=tuple(mark for mark in MARKS if mark in found),
         order=min(int(r["order"]) for r in records),
         notes={int(r["seed"]): r["notes"] for r in ok if r.get("notes")},
-        figures={c.key: _figure([r["values"].get(c.key) for r in ok]) for c in columns} if ok else {},
+        figures={name: _figure([r["values"].get(name) for r in ok]) for name in names},
     )
 
 
@@ -230,7 +266,7 @@ def _figure(values: Sequence[Mapping[str, Any] | None]) -> Figure:
     defined = [v for v in values if v is not None and _number(v["mean"]) is not None]
     means = [float(v["mean"]) for v in defined]
     if not means:
-        return Figure(None, None, 0, None, 0)
+        return NOTHING
     if len(means) > 1:
         return Figure(statistics.fmean(means), statistics.stdev(means), len(means), "seeds", len(means))
     std, n = _number(defined[0]["std"]), int(defined[0]["n"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from biasbench.data import Predictions, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Better = Literal["higher", "lower", "zero", "none"]
 

@@ -29,6 +29,7 @@ from biasbench import __version__, io
 from biasbench.errors import IntegrityError, StoreError, printable
 from biasbench.faults import point
 from biasbench.index import Index, no_collection
+from biasbench.leaderboard import MISSING
 from biasbench.seal import read_sealed, write_sealed
 
 SCHEMA = 2
@@ -277,8 +278,7 @@ class Store:
         with no_collection():
             found = [record for records in Index(self).records() for record in records]
             seen = {r["key"] for r in found}
-            missing = {"status": "missing", "reason": "not run yet", "values": {}}
-            found.extend({**cell, **missing} for cell in plan if cell["key"] not in seen)
+            found.extend({**cell, **MISSING} for cell in plan if cell["key"] not in seen)
             for record in found:
                 record["order"] = order.get(record["key"], len(order))
             return sorted(found, key=lambda r: (r["order"], r["key"], r["attribute"], r["protocol"]))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from biasbench.errors import printable
-from biasbench.leaderboard import MARKS, Figure, Row, distinct, rank
+from biasbench.leaderboard import MARKS, NOTHING, Figure, Row, distinct, rank
 
 if TYPE_CHECKING:
     from biasbench.metric import Column
@@ -32,18 +32,25 @@ class Board:
         columns: Every declared column.
         sorted_by: The column the rows are sorted by, or None.
         unknown: Stored figures that no loaded metric declares.
+        top: How many rows are shown; None for all.
     """
 
     rows: Sequence[Row]
     columns: Sequence[Column]
     sorted_by: Column | None = None
     unknown: Sequence[str] = ()
+    top: int | None = None
+
+    @property
+    def listed(self) -> Sequence[Row]:
+        """The rows that are shown; what is said of all rows is said of those too that are not."""
+        return self.rows[: self.top]
 
     @property
     def shown(self) -> list[Column]:
         """Columns of the text formats: those for the board that some row has, and the sorted one."""
         board = [c for c in self.columns if c.board]
-        used = [c for c in board if any(r.figures.get(c.key, NOTHING).n for r in self.rows)] or board
+        used = [c for c in board if any(r.figures.get(c.key, NOTHING).n for r in self.listed)] or board
         return used if self.sorted_by is None or self.sorted_by in used else [*used, self.sorted_by]
 
     @property
@@ -65,15 +72,12 @@ class Board:
     @property
     def rules(self) -> list[int]:
         """Numbers of the rows that begin a part of their own: rows are compared with those of equal rank."""
-        pairs = itertools.pairwise(map(rank, self.rows))
+        pairs = itertools.pairwise(map(rank, self.listed))
         return [i for i, (above, below) in enumerate(pairs, 1) if above != below and below]
 
     def _values(self, name: str) -> set[str]:
         rows = [r for r in self.rows if r.figures] or self.rows  # a row without a score has no weights to tell
         return {getattr(row, name) for row in (rows if name == "weights" else self.rows)}
-
-
-NOTHING = Figure(None, None, 0, None, 0)
 
 
 def _flags(row: Row) -> tuple[str, ...]:
@@ -108,7 +112,7 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
     head = ["method", "dataset", "backbone", *board.varying, "seeds"]
     head += [f"{c.title}{f' {c.unit}' if c.unit else ''}{WAYS[c.better]}" for c in board.shown]
     lines, above = [], None
-    for row in board.rows:
+    for row in board.listed:
         count = len(row.seeds) if len(row.seeds) == len(row.planned) else f"{len(row.seeds)}/{len(row.planned)}"
         figures = [cell(row.figures.get(c.key, NOTHING), c, len(row.planned)) for c in board.shown]
         if not row.figures:
@@ -142,17 +146,22 @@ def about_spread(figures: Iterable[Figure]) -> Iterator[str]:
 
 def legend(board: Board) -> Iterator[str]:
     """What the reader needs to know about the signs in the table; nothing about those that do not occur."""
+    if hidden := len(board.rows) - len(board.listed):
+        yield (
+            f"The first {len(board.listed)} of {len(board.rows)} rows, {hidden} are left out: "
+            f"'biasbench leaderboard --top {len(board.rows)}' shows all, so do --format csv and json."
+        )
     if board.context:
         yield "All rows: " + ", ".join(f"{k} {printable(v)}" for k, v in board.context.items() if v) + "."
     if board.shared_flags:
         yield f"Flags of all rows: {'; '.join(printable(f) for f in board.shared_flags)}."
-    figures = [r.figures.get(c.key, NOTHING) for r in board.rows if r.figures for c in board.shown]
+    figures = [r.figures.get(c.key, NOTHING) for r in board.listed if r.figures for c in board.shown]
     yield from about_spread(figures)
-    if any(f.mean is not None and f.seeds < len(r.planned) for r in board.rows for f in r.figures.values()):
+    if any(f.mean is not None and f.seeds < len(r.planned) for r in board.listed for f in r.figures.values()):
         yield "(k/n): only k of n planned seeds have this figure."
     if any(f.mean is None for f in figures):
         yield f"{UNDEFINED} is undefined or not measured."
-    marks = {mark for row in board.rows for mark in row.marks}
+    marks = {mark for row in board.listed for mark in row.marks}
     yield from (f"{SIGNS[mark]} {mark}: {said}." for mark, said in MARKS.items() if mark in marks)
     if board.rules:
         yield "Marked rows stand apart, by kind: they are to be compared with each other only."
@@ -161,7 +170,7 @@ def legend(board: Board) -> Iterator[str]:
             f"Sorted by {board.sorted_by.title}; ≈: not apart from the row above "
             "by more than the combined ±, so their order means nothing."
         )
-    elif board.rows:
+    elif board.listed:
         yield "Rows stand in the order of the plan, not of merit."
     if board.unknown:
         names = ", ".join(printable(k) for k in board.unknown)
@@ -199,7 +208,7 @@ def csv_text(board: Board) -> str:
     writer = csv.writer(out, lineterminator="\n")
     figures = [f"{c.key}_{part}" for c in board.columns for part in ("mean", "std", "n")]
     writer.writerow([*IDENTITY, "seeds", "planned", "reasons", "flags", "marks", *figures])
-    for row in board.rows:
+    for row in board.listed:
         lists = (row.seeds, row.planned, row.reasons, row.flags, row.marks)
         texts = [getattr(row, name) for name in IDENTITY]
         texts += ["; ".join(map(str, values)) for values in lists]
@@ -220,7 +229,7 @@ def harmless(text: str) -> str:
 def document(board: Board) -> Mapping[str, Any]:
     """For JSON: declared columns, and rows that carry each column as mean, std, n, spread, seeds."""
     rows = []
-    for row in board.rows:
+    for row in board.listed:
         fields = {k: v for k, v in asdict(row).items() if k not in ("figures", "order")}
         rows.append({**fields, **{c.key: asdict(row.figures.get(c.key, NOTHING)) for c in board.columns}})
     return {

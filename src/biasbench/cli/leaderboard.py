@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from biasbench.store import Store
 
 FORMATS = ("rich", "md", "csv", "json")
+TOP = 50
 
 
 @click.command("leaderboard")
@@ -29,10 +30,20 @@ FORMATS = ("rich", "md", "csv", "json")
     "--against", metavar="WHAT",
     help="Measured beside published figures: 'published' for the tables of Wang et al. 2019, or a benchmark file.",
 )  # fmt: skip
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="N",
+    help=f"Only the first N rows.  [default: {TOP} in the table for the terminal, all in other formats]",
+)  # fmt: skip
 @click.option("--strict", is_flag=True, help="End with 1 unless every planned seed of every row has a score.")
 @plugin_option
 def leaderboard_command(
-    results: Path | None, form: str, sort: str | None, against: str | None, strict: bool, plugin_files: tuple[Path, ...]
+    results: Path | None,
+    form: str,
+    sort: str | None,
+    against: str | None,
+    top: int | None,
+    strict: bool,
+    plugin_files: tuple[Path, ...],
 ) -> None:
     """Show the results: means over seeds with their spread.
 
@@ -49,7 +60,7 @@ def leaderboard_command(
     folder, plugins = load_settings(results=results).results, load_plugins(plugin_files)
     board = load_board(folder, plugins, sort)
     if against is None:
-        print_board(board, form)
+        print_board(board, form, top)
     else:
         print_against(board, folder, against, form)
     if strict and (lacking := incomplete(board.rows)):
@@ -76,18 +87,18 @@ def load_board(results: Path, plugins: Plugins, sort: str | None = None, keys: C
         UsageError: When `sort` names no column.
     """
     from biasbench.cli.boards import Board
-    from biasbench.derived import derive, derived_columns
-    from biasbench.leaderboard import aggregate, find_column, sort_rows
+    from biasbench.derived import derived_columns
+    from biasbench.leaderboard import find_column, sort_rows
+    from biasbench.standings import standings
     from biasbench.store import Store
 
-    records = [r for r in derive(Store(results).records()) if keys is None or r["key"] in keys]
     columns = declared_columns(plugins)
     columns += derived_columns(columns)
-    rows = aggregate(records, columns)
-    unknown = sorted({key for r in records for key in r["values"]} - {c.key for c in columns})
+    found = standings(Store(results), columns, keys)
     if sort is None:
-        return Board(rows, columns, None, unknown)
-    return Board(sort_rows(rows, columns, sort), columns, find_column(columns, sort.removeprefix("-")), unknown)
+        return Board(found.rows, columns, None, found.unknown)
+    by = find_column(columns, sort.removeprefix("-"))
+    return Board(sort_rows(found.rows, columns, sort), columns, by, found.unknown)
 
 
 def declared_columns(plugins: Plugins) -> list[Column]:
@@ -118,11 +129,14 @@ def declared_columns(plugins: Plugins) -> list[Column]:
     return [column for column, _ in found.values()]
 
 
-def print_board(board: Board, form: str) -> None:
-    """Print a board in one of `FORMATS`."""
+def print_board(board: Board, form: str, top: int | None = None) -> None:
+    """Print a board, or its first rows, in one of `FORMATS`; for the terminal never more rows than can be read."""
+    from dataclasses import replace
+
     from biasbench.cli import boards
     from biasbench.cli.output import emit, emit_json
 
+    board = replace(board, top=top or (TOP if form == "rich" else None))
     if form == "json":
         emit_json("leaderboard", boards.document(board))
     else:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from biasbench import Column, Measurement, Metric, Predictions, macro_f1, mean_average_precision
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _EMPTY = "a class without a positive counts 0"
 

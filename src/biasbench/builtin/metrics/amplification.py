@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from biasbench import (
@@ -25,6 +24,9 @@ from biasbench import (
     printable,
     worst_group,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Amplification(Metric):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from biasbench import Column, Measurement, Metric, Predictions, leakage_by_attacker
 from biasbench.builtin.metrics.leakage import Leakage, samples_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAMES = {
     "attacker_1": "1 layer, all data",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from biasbench import CellError, Column, Measurement, Metric, Predictions, group_accuracy, prediction_divergence
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Classes(Metric):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from biasbench import (
     LEAKAGE_PROTOCOLS,
@@ -18,6 +16,9 @@ from biasbench import (
     embedding_leakage,
     rescaled,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Embedding(Metric):

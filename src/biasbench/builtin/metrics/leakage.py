@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from biasbench import (
     LEAKAGE_PROTOCOLS,
@@ -22,6 +20,9 @@ from biasbench import (
     leakage,
     targets,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _COLUMNS = {
     "lambda_m": "lambda_M",

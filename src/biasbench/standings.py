@@ -1,0 +1,154 @@
+"""Rows of the leaderboard from a store: those whose cells did not change are kept in its index, packed.
+
+Whatever is kept was made by `biasbench.leaderboard` from the records of one group and of the plain model's, and is
+found again by the digests of these records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from biasbench.derived import derive
+from biasbench.index import Index
+from biasbench.leaderboard import (
+    MISSING,
+    Figure,
+    Record,
+    Row,
+    check_columns,
+    group_of,
+    group_rows,
+    in_order,
+    with_columns,
+)
+from biasbench.tables import Member, Tables, digest_of
+
+if TYPE_CHECKING:
+    from biasbench.metric import Column
+    from biasbench.store import Store
+
+MAKERS = ("standings.py", "leaderboard.py", "derived.py")
+"""Code that makes rows of records: those of other code are made again."""
+FIELDS = tuple(f.name for f in fields(Row) if f.name != "figures")
+
+
+@dataclass(frozen=True)
+class Standings:
+    """What a store says, as rows.
+
+    Attributes:
+        rows: In the order to show them.
+        unknown: Stored figures that no column was asked for.
+    """
+
+    rows: list[Row]
+    unknown: list[str]
+
+
+def standings(store: Store, columns: Sequence[Column], keys: Collection[str] | None = None) -> Standings:
+    """The rows of a store: those that `aggregate(derive(store.records()), columns)` makes.
+
+    Args:
+        store: The store.
+        columns: Of every metric, in the order to show them.
+        keys: Only these cells; figures against the plain model may be from others.
+
+    Raises:
+        IntegrityError: When a result is damaged that the index does not hold.
+        PluginError: When a column's key is the name of a field of the row.
+    """
+    check_columns(columns)
+    found = Index(store).use(lambda tables: list(_kept(tables, keys)))
+    if found is None:
+        found = list(_made(store, keys))
+    rows = in_order([with_columns(row, columns) for some, _ in found for row in some])
+    stored = {name for _, names in found for name in names}
+    return Standings(rows, sorted(stored - {column.key for column in columns}))
+
+
+Made = tuple[list[Row], list[str]]
+"""Rows of one group, and the names of all figures of its records."""
+
+
+def _made(store: Store, keys: Collection[str] | None) -> Iterator[Made]:
+    """From the records alone."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in derive(store.records()):
+        if keys is None or record["key"] in keys:
+            groups.setdefault(group_of(record), []).append(record)
+    return (_make(group) for group in groups.values())
+
+
+def _make(group: Sequence[Record]) -> Made:
+    return group_rows(group), sorted({name for record in group for name in record["values"]})
+
+
+def _kept(tables: Tables, keys: Collection[str] | None) -> Iterator[Made]:
+    """From the index; what it lacks is made and kept there."""
+    members, makers = tables.members(), digest_of(MAKERS)
+    plain: tuple[int | None, str, list[Record] | None] = (None, "", None)
+    for number, every in members.items():
+        own = every if keys is None else [member for member in every if member[1] in keys]
+        if not own:
+            continue
+        other = _plain_of(tables, number)
+        partners = members[other] if other is not None else []
+        if plain[0] != other:
+            plain = other, _digest([(key, digest) for _, key, _, digest in partners]), None
+        orders = sorted({place for place, _, _, _ in own})
+        ranks = dict(zip(orders, range(len(orders)), strict=True))
+        made_of = _digest([makers, plain[1], [(ranks[place], key, digest) for place, key, _, digest in own]])
+        content = tables.board(number, made_of)
+        if content is None:
+            if plain[2] is None:
+                plain = *plain[:2], _records(tables, other, partners)
+            records = _records(tables, number, own)
+            content = _packed(_make(derive([*records, *(plain[2] or ())])[: len(records)]))
+            if len(own) == len(every):
+                tables.put_board(number, made_of, content)
+        yield _unpacked(content, orders)
+
+
+def _plain_of(tables: Tables, number: int) -> int | None:
+    """The group of the plain model that a method's is compared with."""
+    method, *rest = tables.contents.groups[number]
+    return tables.number(("original", *rest)) if method != "original" else None
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
+
+
+def _records(tables: Tables, number: int | None, members: Sequence[Member]) -> list[Record]:
+    """Records of a group, their order counted within the group: rows do not change with their place in the plan."""
+    if number is None:
+        return []
+    ranks = {place: rank for rank, place in enumerate(sorted({member[0] for member in members}))}
+    found = tables.group(number, members)
+    return [
+        {**record, **(MISSING if name is None else {}), "order": ranks[place]}
+        for record, (place, _, name, _) in zip(found, members, strict=True)
+    ]
+
+
+def _packed(made: Made) -> bytes:
+    rows, names = made
+    figures = [{name: (f.mean, f.std, f.n, f.spread, f.seeds) for name, f in row.figures.items()} for row in rows]
+    values = [[getattr(row, name) for name in FIELDS] for row in rows]
+    return msgspec.msgpack.encode((list(zip(values, figures, strict=True)), names))
+
+
+def _unpacked(content: bytes, orders: Sequence[int]) -> Made:
+    rows, names = msgspec.msgpack.decode(content)
+    found = []
+    for values, figures in rows:
+        known: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        known["order"] = orders[known["order"]]
+        found.append(Row(**known, figures={name: Figure(*figure) for name, figure in figures.items()}))
+    return found, names
