@@ -16,7 +16,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Each module may import modules of its own or an earlier layer.
 LAYERS = (
     ("__init__",),
-    ("errors",), ("faults",), ("io", "rng", "sandbox", "stopping", "presence"), ("seal", "leaderboard"),
+    ("errors",), ("faults",), ("io", "rng", "sandbox", "stopping", "presence"), ("seal", "leaderboard"), ("journal",),
     ("memo", "tables"), ("index",),
     ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("pictures", "imports"),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 
 from biasbench import io
-from biasbench.errors import BiasBenchError, printable
+from biasbench.errors import BiasBenchError, StoreError, printable
+from biasbench.journal import cell_of, withdraw
 from biasbench.seal import LOG
 from biasbench.tables import Tables
 
@@ -137,7 +138,9 @@ class Index:
 
     def _refresh(self, tables: Tables) -> None:
         state, known = self._state(), tables.contents.cells
-        for name in [name for name in known if name not in state]:
+        gone = [name for name in known if name not in state]
+        self._note(tables, [name for name in gone if f"runs/{_key(name)}" not in state])
+        for name in gone:
             tables.drop(name)
         old = time.time_ns() - YOUNG
         for name, stamp in state.items():
@@ -149,6 +152,22 @@ class Index:
             cells = self.store.plan()
             same = not sha256 or io.hash_file(plan) == sha256  # else somebody replaced it between the two
             tables.put_plan(sha256 if same else "?", cells)
+
+    def _note(self, tables: Tables, gone: list[str]) -> None:
+        """Write down results that somebody has deleted: no command of ours does."""
+        entries = [
+            {**cell_of(record), "status": record["status"], "was": record["values"], "reason": record["reason"]}
+            for name in gone
+            for record in tables.cell(name)
+        ]
+        try:
+            withdraw(self.store.root, "deleted", entries)
+        except StoreError as error:
+            LOG.warning("%s", error)
+
+
+def _key(name: str) -> str:
+    return name.partition("/")[2].removesuffix(".json")
 
 
 @contextlib.contextmanager

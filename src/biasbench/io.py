@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -125,6 +126,49 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a UTF-8 file, whole or not at all."""
     write_bytes(path, content.encode())
+
+
+def append_text(path: Path, lines: str) -> None:
+    r"""Append whole lines to a UTF-8 file; several processes may. What a killed one left of a line is taken away.
+
+    Raises:
+        StoreError: When the disk is full or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "log"
+        >>> append_text(path, "one\n")
+        >>> _ = path.write_text("one\ntw")
+        >>> append_text(path, "two\n")
+        >>> path.read_text()
+        'one\ntwo\n'
+    """
+    try:
+        new = not path.exists()
+        with open(path, "a+b") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            if end != (whole := _whole_lines(file, end)):
+                file.truncate(whole)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _whole_lines(file: IO[bytes], end: int) -> int:
+    """Where the last whole line ends."""
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        if (found := file.read(end - start).rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def canonical_json(value: Any) -> str:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
 
 from biasbench import io
 from biasbench.errors import BiasBenchError
+from biasbench.journal import withdraw
 from biasbench.memo import read_entry
 from biasbench.store import Store
 
@@ -33,11 +35,13 @@ class Leftover:
         path: File or folder.
         why: What it is.
         claims: Keys of the claims under which it may be deleted; without any, nobody can want it.
+        trace: Writes to the journal what goes with it.
     """
 
     path: Path
     why: str
     claims: tuple[str, ...] = ()
+    trace: Callable[[], None] | None = None
 
     @property
     def bytes(self) -> int:
@@ -52,6 +56,8 @@ class Leftover:
     def delete(self) -> bool:
         """Delete it; whether it is gone."""
         path = self.path
+        if self.trace is not None:
+            self.trace()
         with suppress(OSError):
             if path.is_dir() and not path.is_symlink():
                 if not path.name.startswith(io.ASIDE):  # killed half way, it must not be a training without weights
@@ -112,7 +118,8 @@ def _in_store(store: Store, *, alone: bool, trainings: bool) -> Iterator[Leftove
     yield from _jobs(store)
     for path in _below(store.root / "unscored"):
         if store.has_run(path.stem):
-            yield Leftover(path, "the failure of a cell that has finished since")
+            why = "the failure of a cell that has finished since"
+            yield Leftover(path, why, trace=partial(store.forget_failure, path.stem))
     if trainings:
         yield from _trainings(store)
     yield from (Leftover(path, "a claim", (path.stem,)) for path in _below(store.work("claims")))
@@ -163,7 +170,8 @@ def _trainings(store: Store) -> Iterator[Leftover]:
     needed = {store.manifest(store.run(key))["spec"].get("training_key") for key in finished}
     for key in store.trainings():
         if key not in needed:
-            yield Leftover(store.training(key), "a training that no result came from", (key,))
+            trace = partial(withdraw, store.root, "cleared", [{"key": key}])
+            yield Leftover(store.training(key), "a training that no result came from", (key,), trace)
 
 
 # ------------------------------------------------------------------ the cache

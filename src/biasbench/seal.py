@@ -17,7 +17,26 @@ LOG = logging.getLogger("biasbench")
 
 def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON object with the hash of its content, whole or not at all."""
-    io.write_json(path, {**document, SEAL: _digest(document)})
+    io.write_json(path, sealed(document))
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the hash of its content."""
+    return {**document, SEAL: _digest(document)}
+
+
+def unsealed(found: object) -> dict[str, Any] | None:
+    """What `sealed` took, without the hash; None for anything else.
+
+    Example:
+        >>> unsealed(sealed({"seed": 1})), unsealed({**sealed({"seed": 1}), "seed": 0})
+        ({'seed': 1}, None)
+    """
+    if isinstance(found, dict):
+        rest = {key: value for key, value in found.items() if key != SEAL}
+        if found.get(SEAL) == _digest(rest):
+            return rest
+    return None
 
 
 def read_sealed(path: Path, *, fix: str | None = None) -> dict[str, Any]:
@@ -42,11 +61,9 @@ def read_sealed(path: Path, *, fix: str | None = None) -> dict[str, Any]:
         Traceback (most recent call last):
         biasbench.errors.IntegrityError: …/a.json: the file is damaged: its content is not what was written
     """
-    found = io.read_json(path)
-    if isinstance(found, dict):
-        rest = {key: value for key, value in found.items() if key != SEAL}
-        if found.get(SEAL) == _digest(rest):
-            return rest
+    rest = unsealed(io.read_json(path))
+    if rest is not None:
+        return rest
     raise IntegrityError("the file is damaged: its content is not what was written", where=printable(path), fix=fix)
 
 

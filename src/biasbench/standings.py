@@ -7,15 +7,17 @@ found again by the digests of these records.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from biasbench.derived import derive
+from biasbench.derived import CHANGES, derive
 from biasbench.index import Index
+from biasbench.journal import CELL, read
 from biasbench.leaderboard import (
+    GROUP,
     MISSING,
     Figure,
     Record,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 MAKERS = ("standings.py", "leaderboard.py", "derived.py")
 """Code that makes rows of records: those of other code are made again."""
+WITHDRAWN = ("unplanned", "deleted")
+"""What the journal tells of seeds that are missing since."""
 FIELDS = tuple(f.name for f in fields(Row) if f.name != "figures")
 
 
@@ -53,6 +57,8 @@ class Standings:
 def standings(store: Store, columns: Sequence[Column], keys: Collection[str] | None = None) -> Standings:
     """The rows of a store: those that `aggregate(derive(store.records()), columns)` makes.
 
+    A row says which seeds of its configuration the journal knows as withdrawn.
+
     Args:
         store: The store.
         columns: Of every metric, in the order to show them.
@@ -63,12 +69,34 @@ def standings(store: Store, columns: Sequence[Column], keys: Collection[str] | N
         PluginError: When a column's key is the name of a field of the row.
     """
     check_columns(columns)
-    found = Index(store).use(lambda tables: list(_kept(tables, keys)))
-    if found is None:
-        found = list(_made(store, keys))
-    rows = in_order([with_columns(row, columns) for some, _ in found for row in some])
+    withdrawn = [entry for entry in read(store.root)[0] if entry["what"] in WITHDRAWN and set(CELL) <= entry.keys()]
+    made = Index(store).use(
+        lambda tables: (list(_kept(tables, keys)), [e for e in withdrawn if not tables.has(str(e["key"]))])
+    )
+    if made is None:
+        there = {record["key"] for record in store.records()}
+        made = list(_made(store, keys)), [e for e in withdrawn if e["key"] not in there]
+    found, gone = made
+    rows = in_order([_told(with_columns(row, columns), gone) for some, _ in found for row in some])
     stored = {name for _, names in found for name in names}
     return Standings(rows, sorted(stored - {column.key for column in columns}))
+
+
+def _told(row: Row, gone: Sequence[Record]) -> Row:
+    """The row, flagged with the seeds that were planned or scored once and are no more."""
+    if not gone:
+        return row
+    configuration = (*(getattr(row, name) for name in (*GROUP, "weights")), _changes(row.flags))
+    seeds = {
+        int(e["seed"]) for e in gone
+        if (*(str(e[name]) for name in (*GROUP, "weights")), _changes(e["flags"])) == configuration
+    } - {*row.planned}  # fmt: skip
+    flag = f"withdrawn: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+    return replace(row, flags=(*row.flags, flag)) if seeds else row
+
+
+def _changes(flags: Iterable[str]) -> set[str]:
+    return {str(flag) for flag in flags if str(flag).startswith(CHANGES)}
 
 
 Made = tuple[list[Row], list[str]]

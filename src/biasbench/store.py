@@ -6,6 +6,7 @@
       runs/<key>/                    manifest.json  truth/  predictions/<split>/  metrics.json
       unscored/<key>.json            cells that failed or cannot run, with the reason
       plan.json                      cells of the latest plan, in order
+      journal.jsonl                  what was withdrawn, a line each
       work/                          claims, checkpoints, inputs; nothing here is a result
       index.sqlite                   rebuilt from the files above whenever they differ
 
@@ -29,6 +30,7 @@ from biasbench import __version__, io
 from biasbench.errors import IntegrityError, StoreError, printable
 from biasbench.faults import point
 from biasbench.index import Index, no_collection
+from biasbench.journal import cell_of, withdraw
 from biasbench.leaderboard import MISSING
 from biasbench.seal import read_sealed, write_sealed
 
@@ -101,7 +103,22 @@ class Store:
     def commit_run(self, aside: Path, key: str, manifest: Mapping[str, Any]) -> None:
         """Turn a finished folder into run `key`; an existing run is kept."""
         self._commit(aside, self.run(key), manifest)
-        (self.root / "unscored" / f"{key}.json").unlink(missing_ok=True)
+        self.forget_failure(key)
+
+    def forget_failure(self, key: str) -> None:
+        """Delete the note why a cell had no score; the journal keeps it."""
+        path = self.root / "unscored" / f"{key}.json"
+        if path.exists():
+            withdraw(self.root, "retried", [self._failure(key)])
+            path.unlink(missing_ok=True)
+
+    def _failure(self, key: str) -> dict[str, Any]:
+        """What the journal says of a cell without a score."""
+        try:
+            found = self.unscored(key)
+        except (StoreError, IntegrityError) as error:
+            return {"key": key, "reason": str(error)}
+        return {**cell_of(found), "key": key, "status": found.get("status"), "reason": found.get("reason")}
 
     def commit_training(self, aside: Path, key: str, manifest: Mapping[str, Any]) -> None:
         """Turn a finished folder into training `key`; an existing one is kept."""
@@ -130,8 +147,12 @@ class Store:
     def note_unscored(self, record: Mapping[str, Any]) -> None:
         """Remember why a cell has no score; a finished run is never overwritten by it."""
         key = str(record["key"])
-        if not (self.run(key) / "manifest.json").exists():
-            write_sealed(self.root / "unscored" / f"{key}.json", {**record, "schema": SCHEMA})
+        if (self.run(key) / "manifest.json").exists():
+            return
+        path = self.root / "unscored" / f"{key}.json"
+        if path.exists() and ((old := self._failure(key)).get("status") != "n/a" or record.get("status") != "n/a"):
+            withdraw(self.root, "retried", [old])
+        write_sealed(path, {**record, "schema": SCHEMA})
 
     def write_metrics(self, key: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Store a run's measurements; earlier ones of another protocol or attribute are kept."""
@@ -145,12 +166,39 @@ class Store:
             if _measured(r) not in taken and not (r["error"] and (r["attribute"], r["protocol"]) in again)
         ]
         merged = [*kept, *records]
+        self._withdraw_figures(key, [r for r in old if r not in merged], merged)
         digest = io.hash_json(merged)
         point("metrics.read")
         io.write_json(path, {"schema": SCHEMA, "records": merged, "sha256": digest})
 
+    def _withdraw_figures(self, key: str, gone: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> None:
+        """Write down measurements that are replaced by others: not those that are replaced by the same figures."""
+        same = {_measured(r): (r["values"], r["error"]) for r in now}
+        withdraw(
+            self.root, "remeasured",
+            [{"key": key, **{name: r[name] for name in ("metric", "attribute", "protocol")},
+              "was": r["values"], "reason": r["error"]}
+             for r in gone if same.get(_measured(r)) != (r["values"], r["error"])],
+        )  # fmt: skip
+
+    def discard_metrics(self, key: str) -> None:
+        """Delete damaged measurements, which are about to be made again."""
+        withdraw(self.root, "unreadable", [{"key": key, "reason": "its measurements were damaged"}])
+        (self.run(key) / "metrics.json").unlink(missing_ok=True)
+
     def write_plan(self, cells: Sequence[Mapping[str, Any]]) -> None:
-        """Remember the latest plan's cells, in order."""
+        """Remember the latest plan's cells, in order.
+
+        Of an earlier plan's cells those without a result that are no longer planned go to the journal.
+        """
+        kept = {cell["key"] for cell in cells}
+        try:
+            before = [cell for cell in self.plan() if cell["key"] not in kept]
+        except (StoreError, IntegrityError) as error:
+            withdraw(self.root, "unreadable", [{"key": "plan.json", "reason": str(error)}])
+            before = []
+        known = {*self.runs(), *(p.stem for p in (self.root / "unscored").glob("[!.]*.json"))} if before else set()
+        withdraw(self.root, "unplanned", [cell_of(cell) for cell in before if cell["key"] not in known])
         write_sealed(self.root / "plan.json", {"schema": SCHEMA, "cells": list(cells)})
 
     # ------------------------------------------------------------------ reading

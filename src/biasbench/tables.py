@@ -177,6 +177,18 @@ class Tables:
         except KeyError:
             raise sqlite3.DatabaseError("a record is damaged or missing") from None
 
+    def cell(self, name: str) -> list[Record]:
+        """One cell's records."""
+        texts = [text for (text,) in self.database.execute("SELECT content FROM record WHERE cell = ?", (name,))]
+        if Counter(map(_digest, texts)) != Counter(digest for _, digest in self.contents.cells[name].records):
+            raise sqlite3.DatabaseError("a record is damaged or missing")
+        return [msgspec.json.decode(text) for text in texts]
+
+    def has(self, key: str) -> bool:
+        """Whether a cell has a result, a reason for having none, or a place in the plan."""
+        cells = self.contents.cells
+        return f"runs/{key}" in cells or f"unscored/{key}.json" in cells or key in self.contents.planned
+
     def cells(self) -> Iterator[tuple[str, list[Record]]]:
         """Every cell with its records."""
         decode = msgspec.json.Decoder(Record).decode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from biasbench import io
+from biasbench import io, journal
 from biasbench.errors import BiasBenchError, printable
 from biasbench.store import Store
 
@@ -24,7 +24,8 @@ class Fault:
 
     Attributes:
         kind: `damaged`, `differs` (a measurement comes out otherwise) or `unverified` (it cannot be made again).
-        part: What it makes untrustworthy: `runs/<key>`, `trainings/<key>`, `plan.json`, `unscored/<key>.json`.
+        part: What it makes untrustworthy: `runs/<key>`, `trainings/<key>`, `plan.json`, `unscored/<key>.json`,
+            `journal.jsonl`.
         where: A file, relative to the results folder, or a cell.
         what: What was found.
     """
@@ -40,11 +41,14 @@ class Fault:
 
 # ------------------------------------------------------------------ files
 def document_faults(store: Store) -> Iterator[Fault]:
-    """Faults of the plan, and of the records of cells without a score."""
+    """Faults of the plan, of the journal, and of the records of cells without a score."""
     try:
         store.plan()
     except BiasBenchError as error:
         yield Fault("damaged", "plan.json", "plan.json", error.what)
+    for number in journal.read(store.root)[1]:
+        where = f"{journal.FILE}, line {number}"
+        yield Fault("damaged", journal.FILE, where, "it is not what was written")
     for path in sorted((store.root / "unscored").glob("[!.]*")):
         part = f"unscored/{path.name}"
         try:

@@ -137,7 +137,7 @@ def _measured_before(store: Store, key: str) -> list[dict[str, Any]]:
     try:
         return store.metrics(key) if path.exists() else []
     except (IntegrityError, StoreError):
-        path.unlink(missing_ok=True)
+        store.discard_metrics(key)
         return []
 
 

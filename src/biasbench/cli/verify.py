@@ -40,9 +40,12 @@ def verify_command(
 
     Every file is checked by its hash, every key against what it is the hash of, and every
     measurement is made again from the stored predictions, without any cache. What is wrong is
-    named, a line each, and the rest is checked all the same. Ends with 6 if a file is damaged or
-    a figure comes out otherwise, with 1 if a figure cannot be made again, else with 0.
+    named, a line each, and the rest is checked all the same. What was withdrawn (failed and tried
+    again, measured again, deleted, planned and never run) is counted from the journal. Ends with 6
+    if a file is damaged or a figure comes out otherwise, with 1 if a figure cannot be made again,
+    else with 0.
     """
+    from biasbench import journal
     from biasbench.cli.measure import choose_runs
     from biasbench.cli.output import emit, emit_json
     from biasbench.config import load_settings
@@ -65,6 +68,7 @@ def verify_command(
     for fault in file_faults(store, chosen, trainings, documents=not keys):
         say(fault)
     remarks = [f"index.sqlite is wrong ({printable(name)}) and is made again" for name in Index(store).wrong()]
+    told = withdrawn(store)
     if not files_only:
         sound = [key for key in chosen if f"runs/{key}" not in {fault.part for fault in found}]
         for fault in figure_faults(store, sound, plugins.files, tolerance, quiet=quiet):
@@ -74,12 +78,22 @@ def verify_command(
     if as_json:
         document = {"results": str(store.root), "exit_code": code, "tolerance": tolerance, "measured": not files_only}
         faults = [vars(fault) for fault in found]
-        emit_json("verify", {**document, "counts": counts, "faults": faults, "remarks": remarks})
+        emit_json("verify", {**document, "counts": counts, "faults": faults, "remarks": remarks, "withdrawn": told})
         return code
     for remark in remarks:
         emit(remark)
+    if told:
+        emit("journal: " + ", ".join(f"{count} {journal.KINDS[what]}" for what, count in told.items()))
     emit(" · ".join([*(f"{n} {what}" for what, n in counts.items() if n or what == "cells ok"), f"exit {code}"]))
     return code
+
+
+def withdrawn(store: Store) -> dict[str, int]:
+    """How much the journal tells of, by kind."""
+    from biasbench import journal
+
+    counts = Counter(str(entry["what"]) for entry in journal.read(store.root)[0])
+    return {what: counts[what] for what in journal.KINDS if counts[what]}
 
 
 def file_faults(store: Store, runs: Sequence[str], trainings: Collection[str], *, documents: bool) -> Iterator[Fault]:
