@@ -119,13 +119,14 @@ def _make(group: Sequence[Record]) -> Made:
 def _kept(tables: Tables, keys: Collection[str] | None) -> Iterator[Made]:
     """From the index; what it lacks is made and kept there."""
     members, makers = tables.members(), digest_of(MAKERS)
-    plain: tuple[int | None, str, list[Record] | None] = (None, "", None)
-    for number, every in members.items():
+    plain: tuple[int, str, list[Record] | None] = (-1, "", None)
+    pairs = [(-1 if (other := _plain_of(tables, number)) is None else other, number) for number in members]
+    for other, number in sorted(pairs):  # so that the plain model's records are read once
+        every = members[number]
         own = every if keys is None else [member for member in every if member[1] in keys]
         if not own:
             continue
-        other = _plain_of(tables, number)
-        partners = members[other] if other is not None else []
+        partners = members[other] if other >= 0 else []
         if plain[0] != other:
             plain = other, _digest([(key, digest) for _, key, _, digest in partners]), None
         orders = sorted({place for place, _, _, _ in own})
@@ -152,10 +153,8 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
 
 
-def _records(tables: Tables, number: int | None, members: Sequence[Member]) -> list[Record]:
+def _records(tables: Tables, number: int, members: Sequence[Member]) -> list[Record]:
     """Records of a group, their order counted within the group: rows do not change with their place in the plan."""
-    if number is None:
-        return []
     ranks = {place: rank for rank, place in enumerate(sorted({member[0] for member in members}))}
     found = tables.group(number, members)
     return [

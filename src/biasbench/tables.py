@@ -74,25 +74,22 @@ class Tables:
         database: The connection.
 
     Raises:
-        sqlite3.Error: When it is damaged; so do all methods.
+        sqlite3.Error: When it is damaged, or made by other code than this; so do all methods.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.database = database
         self.contents = Contents()
         database.executescript(SCHEMA)
-        made_by = digest_of(READERS)
         for maker, content, crc in database.execute("SELECT made_by, content, crc FROM contents"):
-            if maker == made_by:
-                if zlib.crc32(_bytes(content)) != crc:
-                    raise sqlite3.DatabaseError("the list of cells is damaged")
-                self.contents = msgspec.msgpack.decode(content, type=Contents)
+            if maker != digest_of(READERS):
+                raise sqlite3.DatabaseError("another version made it")
+            if zlib.crc32(_bytes(content)) != crc:
+                raise sqlite3.DatabaseError("the list of cells is damaged")
+            self.contents = msgspec.msgpack.decode(content, type=Contents)
         self._changed = False
         self._numbers = {group: number for number, group in enumerate(self.contents.groups)}
         database.execute("BEGIN IMMEDIATE")
-        if not self.contents.groups:
-            for emptying in ("DELETE FROM record", "DELETE FROM planned", "DELETE FROM board"):
-                database.execute(emptying)  # of other code, or of nothing
 
     def save(self) -> None:
         """Keep what was changed."""
