@@ -77,6 +77,10 @@ A row is a method on a data set with a backbone, profile, protected attribute an
   `(p)`, privileged: predictions rest on what nobody knows of a new picture, such as regions that people
   annotated (`blackout-segm`, not `blackout-face` with a detector's boxes). Such rows stand apart, below a
   line, and are sorted among themselves.
+* `withdrawn: seeds 3, 4` in the notes: these were planned or scored once and are no more; see `journal.jsonl`
+  in the results folder.
+
+The table for the terminal has the first 50 rows; `--top N` shows more or fewer, in every format.
 
 JSON rows carry `method`, `dataset`, `backbone`, `profile`, `attribute`, `protocol`, `weights`, `status`,
 `seeds` (those with a score), `planned`, `reasons`, `flags`, `marks`, `notes` (what methods reported of their

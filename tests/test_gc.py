@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from biasbench import io
+from biasbench import io, journal
 from biasbench.leftovers import claimed, in_cache, in_store
 from biasbench.memo import Memo
 from biasbench.presence import alone_in, working_in
@@ -77,6 +77,7 @@ KEPT = {
     "runs/k1/predictions/ids.json", "trainings/t1/manifest.json", "trainings/t1/weights.safetensors",
     "work/jobs/cell-k2.log", "work/jobs/cell-k3.log",  # they may tell why there is no score
     "work/checkpoints/t2/000001/state.json",  # a training goes on from it
+    "journal.jsonl",
 }  # fmt: skip
 
 
@@ -119,7 +120,9 @@ def test_everything_but_results_goes(store: Store) -> None:
     clear(store)
     after = files(store.root)
     assert after.keys() == KEPT
-    assert after == {name: before[name] for name in KEPT}
+    assert all(after[name] == before[name] for name in KEPT if name != "journal.jsonl")
+    (entry,) = (e for e in journal.read(store.root)[0] if e["what"] == "retried")
+    assert entry["key"] == "k1"  # why it had failed before it finished
     assert clear(store) == set()
     assert [r["status"] for r in store.records()] == ["ok", "missing", "failed"]
 

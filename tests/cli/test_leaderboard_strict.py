@@ -42,3 +42,22 @@ def test_what_cannot_run_is_not_incomplete(cli, home):
     }  # fmt: skip
     Store(home / "results").note_unscored(record)
     assert cli("leaderboard", "--strict").code == 0
+
+
+def test_the_first_rows_alone(cli, home):
+    for number in range(60):
+        stored.commit(home / "results", f"alpha-{number}", f1=50.0 + number)
+    by_default = cli("leaderboard", "--sort", "f1").out
+    assert "alpha-59 " in by_default
+    assert "alpha-9 " not in by_default  # the 51st
+    hint = "The first 50 of 60 rows, 10 are left out: 'biasbench leaderboard --top 60' shows all"
+    assert hint in by_default
+    assert "left out" not in cli("leaderboard", "--top", "60").out
+    first = cli("leaderboard", "--top", "2", "--sort", "f1").out
+    assert ("alpha-58 " in first, "alpha-57 " in first) == (True, False)
+    for form, rows in (("csv", 61), ("md", None), ("json", None)):
+        said = cli("leaderboard", "--format", form).out
+        assert all(f"alpha-{number}" in said for number in range(60)), form
+        assert rows is None or len(said.splitlines()) == rows
+    assert len(cli("leaderboard", "--format", "csv", "--top", "2").out.splitlines()) == 3
+    assert cli("leaderboard", "--top", "0").code == 2
