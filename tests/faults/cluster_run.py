@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import fake_cells
 
-from biasbench import __main__
 from biasbench.child import main
 from biasbench.cli.engine import Engine
 from biasbench.executors.cluster import connect

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 FAULTS = Path(__file__).parents[1] / "faults"
 
@@ -88,6 +89,10 @@ class Cluster:
             "--head", f"--port={port}", f"--node-ip-address={host}", f"--temp-dir={self.temporary}",
             "--include-dashboard=false", *options, within=within,
         )  # fmt: skip
+        reach = f"import socket; socket.create_connection(('{host}', {port}), timeout=1)"
+        while subprocess.run([*within, sys.executable, "-c", reach], capture_output=True, check=False).returncode:
+            assert self.machines[0].process.poll() is None, "Ray did not start"
+            time.sleep(0.2)
 
     def add(self, *options: str, within: Sequence[str] = ()) -> Machine:
         self.machines.append(Machine(self, *options, within=within))
@@ -110,6 +115,7 @@ def environment() -> dict[str, str]:
     return {
         **kept, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONDONTWRITEBYTECODE": "1",
+        "RAY_worker_niceness": "0",  # Ray's own 15 starves a cell on a busy machine
     }  # fmt: skip
 
 
@@ -121,3 +127,33 @@ def cluster(folder: Path, *options: str, **more: object) -> Iterator[Cluster]:
         yield started
     finally:
         started.close()
+
+
+class Host(NamedTuple):
+    """A network namespace: its address, and what runs a command inside."""
+
+    address: str
+    within: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def two_hosts() -> Iterator[tuple[Host, Host] | None]:
+    """Two network namespaces joined by a cable; None where none may be made."""
+    mark = secrets.token_hex(3)
+    hosts = [Host(f"10.77.0.{n}", ("ip", "netns", "exec", f"bb{mark}{n}")) for n in (1, 2)]
+    names = [host.within[3] for host in hosts]
+    steps = [
+        *(f"netns add {name}" for name in names),
+        f"link add v{mark}1 netns {names[0]} type veth peer name v{mark}2 netns {names[1]}",
+    ]
+    for n, (host, name) in enumerate(zip(hosts, names, strict=True), 1):
+        steps += [
+            f"-n {name} addr add {host.address}/24 dev v{mark}{n}", f"-n {name} link set v{mark}{n} up",
+            f"-n {name} link set lo up",
+        ]  # fmt: skip
+    try:
+        made = all(subprocess.run(["ip", *s.split()], capture_output=True, check=False).returncode == 0 for s in steps)
+        yield (hosts[0], hosts[1]) if made else None
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)

@@ -1,0 +1,64 @@
+"""Promises on cells in a cluster: a machine that is killed in the middle of a run costs nothing but time.
+
+Two machines of a Ray cluster run torch-free cells; every process of one is killed at a random time. `tests/faults`
+holds a short version.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kill import CODE, FAKES
+from promises import HERE, Kept, Parts, Promise
+
+from biasbench import generator
+
+sys.path.insert(0, str(FAKES))
+try:
+    import cluster_trial
+finally:
+    sys.path.remove(str(FAKES))
+
+
+def promises() -> list[Promise]:
+    """All of this file."""
+    code = (*CODE, FAKES.parent / "helpers" / "clusters.py", HERE / "machines.py")
+    every: dict[str, Callable[[Parts], Kept]] = {
+        "ray-raylet": partial(killed, hosts=False),
+        "ray-host": partial(killed, hosts=True),
+    }
+    return [Promise(name, check, code) for name, check in every.items()]
+
+
+def killed(parts: Parts, *, hosts: bool, times: int = 10) -> Kept:
+    """One of two machines is killed up to five seconds after both had written a checkpoint."""
+    if importlib.util.find_spec("ray") is None:
+        return Kept(0, 0, "Ray is not installed")
+    if hosts:
+        with cluster_trial.clusters.two_hosts() as made:
+            if made is None:
+                return Kept(0, 0, "no network namespaces may be made here")
+    with tempfile.TemporaryDirectory(prefix="biasbench-machines-") as folder:
+        whole = cluster_trial.straight(Path(folder) / "straight")
+        found = [parts(partial(once, whole), hosts=hosts, number=number) for number in range(times)]
+    bad = [f"{number}: {'; '.join(part['wrong'][:3])}" for number, part in enumerate(found) if part["wrong"]]
+    lost = sum(part["lost"] for part in found)
+    text = f"one of two {'hosts' if hosts else 'raylets'} killed at random times, {lost} jobs started again"
+    return Kept(times - len(bad), times, "\n".join([text, *bad]))
+
+
+def once(whole: dict[str, str], hosts: bool, number: int) -> dict[str, Any]:
+    """One cluster, one run, one machine killed."""
+    wait = float(generator("machines", hosts, number).uniform(0, 5))
+    with (
+        tempfile.TemporaryDirectory(prefix="biasbench-machines-") as folder,
+        cluster_trial.two_machines(Path(folder), hosts=hosts) as there,
+    ):
+        wrong, lost = cluster_trial.lose(*there, Path(folder) / "run", whole, wait)
+        return {"wrong": wrong, "lost": lost}
