@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ finally:
 
 from biasbench.cli.engine import Engine, check_gpus
 from biasbench.errors import UsageError
-from biasbench.executors.cluster import Demand, Node
+from biasbench.executors.cluster import Demand, Node, _refused
 
 needs_ray = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra biasbench[ray])"),
@@ -75,6 +77,29 @@ def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
     assert (code, 'Run: pip install "biasbench[ray]"' in said) == (2, True), said
 
 
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.12.1
+This process on 10.0.0.2 was started with:
+    Ray: 2.52.0
+    Python: 3.12.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "said"),
+    [
+        (RuntimeError(MISMATCH), "", "other versions than this machine (Ray: 2.60.0; Python: 3.12.1; Ray: 2.52.0;"),
+        (ConnectionError("Failed to connect"), "Unauthenticated: RPC error: InvalidAuthToken", "our token"),
+        (ConnectionError("Could not find any running Ray instance. Please"), "", "no Ray cluster to join: Could not"),
+        (RuntimeError("no token: no authentication token was found. Ensure"), "", "there is none here"),
+        (OSError("something else\nand more"), "", "cannot be joined: something else. The driver must run on"),
+    ],
+)
+def test_why_a_cluster_was_not_joined(error: Exception, noise: str, said: str) -> None:
+    assert said in str(_refused(error, noise, "--address a:1"))
+
+
 # -- one machine -----------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -86,6 +111,14 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def one(tmp_path_factory: pytest.TempPathFactory):
     with clusters.cluster(tmp_path_factory.mktemp("one"), "--num-cpus=2", "--num-gpus=1") as cluster:
         yield cluster
+
+
+def forked(pid: int) -> bool:
+    """Whether it is a fork server of a place, or a job."""
+    try:
+        return b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class TestOneMachine:
@@ -101,6 +134,29 @@ class TestOneMachine:
         found = cluster_trial.engines(tmp_path / "results")
         assert [(e["name"], e["gpus"], e["lost"]) for e in found] == [("ray", "0", [])] * 4
         assert [n for n in trial.left(tmp_path / "results") if "ray.log" not in n] == []
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+    def test_a_run_that_ends_early_leaves_no_process_and_goes_on_later(self, one, straight, tmp_path, number, code):
+        run = cluster_trial.start(one, tmp_path, count=1, BIASBENCH_FAKE_PAUSE="0.7")
+        places = tmp_path / "results" / "work" / "checkpoints"
+        while not list(places.glob("*/[0-9]*")):
+            assert run.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.02)
+        before = sum(map(len, (list(p.iterdir()) for p in places.iterdir())))
+        run.send_signal(number)
+        assert run.wait(60) == code
+        if number == signal.SIGTERM:  # it was given the time to write another one
+            assert sum(map(len, (list(p.iterdir()) for p in places.iterdir()))) > before
+        deadline = time.monotonic() + 120
+        while jobs := [p for p in clusters.of_session(one.machines[0].process.pid) if forked(p)]:
+            assert time.monotonic() < deadline, jobs
+            time.sleep(0.2)
+        assert cluster_trial.start(one, tmp_path, count=1).wait(600) == 0, (tmp_path / "log.txt").read_text()
+        found = trial.picture(tmp_path / "results")
+        assert {n: h for n, h in found.items() if n != "plan.json"} == {
+            n: straight[n] for n in found if n != "plan.json"
+        }
+        assert any(n.endswith("metrics.json") for n in found)
 
     def test_what_no_machine_has_is_refused_at_once_with_what_there_is(self, one, tmp_path):
         run = cluster_trial.start(one, tmp_path, gpus=2.0)

@@ -227,6 +227,11 @@ class RayExecutor:
             time.sleep(0.2)
             return
         except self.ray.exceptions.RayError as error:
+            if "failed to import on the worker" in str(error):
+                raise UsageError(
+                    f"a machine of the cluster cannot load biasbench: {_why(error)}",
+                    fix="Install the same version on every machine",
+                ) from error
             yield from self._again(name, seat, error)
             return
         if seat.node is None:
