@@ -73,7 +73,8 @@ def lose(cluster, machine, within, folder, whole, wait=0.0):
     env = {"BIASBENCH_FAKE_PAUSE": "1.5", "BIASBENCH_FAKE_COUNT": str(count)}
     run = start(cluster, folder, machines=2, within=within, **env)
     log = folder / "log.txt"
-    while len(list((folder / "results").glob("work/checkpoints/*/[0-9]*"))) < 2:  # a training on each has a checkpoint
+    places = folder / "results" / "work" / "checkpoints"
+    while len({saved.parent for saved in places.glob("*/[0-9]*")}) < 2:  # the training on each has a checkpoint
         assert run.poll() is None, log.read_text()
         time.sleep(0.05)
     time.sleep(wait)
