@@ -70,11 +70,11 @@ def lose(cluster, machine, within, folder, whole, wait=0.0):
         What is wrong afterwards, and how often the run said that a job was lost.
     """
     count = folder / "count"
-    env = {"BIASBENCH_FAKE_PAUSE": "1.5", "BIASBENCH_FAKE_COUNT": str(count)}
+    met = folder / "both-have-begun"
+    env = {"BIASBENCH_FAKE_PAUSE": "1.5", "BIASBENCH_FAKE_COUNT": str(count), "BIASBENCH_FAKE_TOGETHER": str(met)}
     run = start(cluster, folder, machines=2, within=within, **env)
     log = folder / "log.txt"
-    places = folder / "results" / "work" / "checkpoints"
-    while len({saved.parent for saved in places.glob("*/[0-9]*")}) < 2:  # the training on each has a checkpoint
+    while not met.exists():  # each machine has a training, each training a checkpoint
         assert run.poll() is None, log.read_text()
         time.sleep(0.05)
     time.sleep(wait)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,7 @@ finally:
 from biasbench.cli.engine import Engine, check_gpus
 from biasbench.errors import UsageError
 from biasbench.executors.cluster import Demand, Node, _refused
+from biasbench.executors.ray import RayExecutor, Seat
 
 needs_ray = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra biasbench[ray])"),
@@ -98,6 +100,24 @@ This process on 10.0.0.2 was started with:
 )
 def test_why_a_cluster_was_not_joined(error: Exception, noise: str, said: str) -> None:
     assert said in str(_refused(error, noise, "--address a:1"))
+
+
+def test_a_job_that_no_machine_could_hold_any_more_ends_the_run_after_a_while(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra biasbench[ray])")
+    there = [Node("10.0.0.1", 4, 1)]
+    cluster = SimpleNamespace(nodes=lambda: there)
+    executor = RayExecutor(tmp_path, cluster, patience=0.1)
+    executor.running["cell"] = Seat(None, Demand(1, 1), since=0.0)
+    executor._check_room()
+    there[:] = [Node("10.0.0.2", 8, 0)]  # the machine with the GPU is lost
+    executor._check_room()
+    time.sleep(0.15)
+    with pytest.raises(
+        UsageError, match=r"no machine had 1 CPU and 1 GPU for a cell; the cluster has 10.0.0.2 \(8 CPUs\)"
+    ):
+        executor._check_room()
+    executor.running["cell"].node = "10.0.0.1"  # it has its place: nothing to wait for
+    executor._check_room()
 
 
 # -- one machine -----------------------------------------------------------------------------------
