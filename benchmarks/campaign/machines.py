@@ -36,7 +36,7 @@ def promises() -> list[Promise]:
     return [Promise(name, check, code) for name, check in every.items()]
 
 
-def killed(parts: Parts, *, hosts: bool, times: int = 10) -> Kept:
+def killed(parts: Parts, *, hosts: bool, times: int = 5) -> Kept:
     """One of two machines is killed up to five seconds after both had written a checkpoint."""
     if importlib.util.find_spec("ray") is None:
         return Kept(0, 0, "Ray is not installed")

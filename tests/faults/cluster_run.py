@@ -15,9 +15,11 @@ import fake_cells
 
 from biasbench.child import main
 from biasbench.cli.engine import Engine
+from biasbench.executors import ray
 from biasbench.executors.cluster import connect
 from biasbench.executors.ray import RayExecutor
 
+VERSION = "FAKE_VERSION"  # of biasbench, as the driver has it
 TOGETHER = "BIASBENCH_FAKE_TOGETHER"  # a file that is there once two trainings have a checkpoint
 
 
@@ -71,6 +73,8 @@ def run_cells(address, results, count=4, jobs=2, gpus=0.0, machines=1, patience=
     from biasbench.config import Settings
     from biasbench.executors.limits import Limits
 
+    if VERSION in os.environ:
+        ray.__version__ = os.environ[VERSION]
     cluster = connect(address)
     while len(cluster.nodes()) < machines:
         time.sleep(0.1)

@@ -23,7 +23,7 @@ finally:
 from biasbench.cli.engine import Engine, check_gpus
 from biasbench.errors import UsageError
 from biasbench.executors.cluster import Demand, Node, _refused
-from biasbench.executors.ray import RayExecutor, Seat
+from biasbench.executors.ray import RayExecutor, Seat, _unready
 
 needs_ray = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra biasbench[ray])"),
@@ -100,6 +100,13 @@ This process on 10.0.0.2 was started with:
 )
 def test_why_a_cluster_was_not_joined(error: Exception, noise: str, said: str) -> None:
     assert said in str(_refused(error, noise, "--address a:1"))
+
+
+def test_a_machine_without_a_working_biasbench_is_named() -> None:
+    trace = "ray::Place.__init__() (pid=31, ip=10.0.0.2, actor_id=5)\nImportError: no such library on this machine"
+    said = f"The actor died because of an error raised in its creation task, {trace}"
+    expected = "machine 10.0.0.2: cannot load biasbench: ImportError: no such library on this machine. Install the same"
+    assert str(_unready(RuntimeError(said))).startswith(expected)
 
 
 def test_a_job_that_no_machine_could_hold_any_more_ends_the_run_after_a_while(tmp_path: Path) -> None:
@@ -201,6 +208,12 @@ class TestOneMachine:
     def test_no_cluster_at_the_address(self, address, said):
         code, text = biasbench("--engine", "ray", "--address", address, env=clusters.environment())
         assert (code, said in text) == (2, True), text
+
+    def test_another_version_on_a_machine_stops_the_run(self, one, tmp_path):
+        assert cluster_trial.start(one, tmp_path, count=1, FAKE_VERSION="9.9").wait(600) == 2
+        said = (tmp_path / "log.txt").read_text()
+        assert "has biasbench 0" in said
+        assert "this machine 9.9. Install the same version on every machine." in said
 
     def test_a_folder_that_machines_do_not_share_stops_the_run(self, one, tmp_path):
         hidden = tmp_path / "hidden"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -227,11 +228,8 @@ class RayExecutor:
             time.sleep(0.2)
             return
         except self.ray.exceptions.RayError as error:
-            if "failed to import on the worker" in str(error):
-                raise UsageError(
-                    f"a machine of the cluster cannot load biasbench: {_why(error)}",
-                    fix="Install the same version on every machine",
-                ) from error
+            if seat.node is None and "creation task" in str(error):
+                raise _unready(error) from error
             yield from self._again(name, seat, error)
             return
         if seat.node is None:
@@ -276,6 +274,16 @@ class RayExecutor:
         else:
             self._seat(name, seat.demand, seat.text)
             yield name, {"event": "lost", "reason": known[-1], "again": len(known)}
+
+
+def _unready(error: Exception) -> UsageError:
+    """A machine on which not even a place could be made: it would fail every job alike."""
+    node = re.search(r"\bip=([\w.:]+)", str(error))
+    return UsageError(
+        f"cannot load biasbench: {_why(error)}",
+        where=f"machine {node[1]}" if node else "a machine of the cluster",
+        fix="Install the same version on every machine",
+    )
 
 
 def _why(error: Exception) -> str:
