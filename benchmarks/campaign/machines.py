@@ -7,6 +7,7 @@ holds a short version.
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 from kill import CODE, FAKES
 from promises import HERE, Kept, Parts, Promise
 
-from biasbench import generator
+from biasbench import generator, io
 
 sys.path.insert(0, str(FAKES))
 try:
@@ -26,12 +27,16 @@ finally:
     sys.path.remove(str(FAKES))
 
 
+TRAINING = {"stages.0.epochs": 1, "stages.1.epochs": 2, "crop": 32, "short_side": 32, "select": "last"}
+
+
 def promises() -> list[Promise]:
     """All of this file."""
     code = (*CODE, FAKES.parent / "helpers" / "clusters.py", HERE / "machines.py")
     every: dict[str, Callable[[Parts], Kept]] = {
         "ray-raylet": partial(killed, hosts=False),
         "ray-host": partial(killed, hosts=True),
+        "ray-cells": cells,
     }
     return [Promise(name, check, code) for name, check in every.items()]
 
@@ -51,6 +56,40 @@ def killed(parts: Parts, *, hosts: bool, times: int = 5) -> Kept:
     lost = sum(part["lost"] for part in found)
     text = f"one of two {'hosts' if hosts else 'raylets'} killed at random times, {lost} jobs started again"
     return Kept(times - len(bad), times, "\n".join([text, *bad]))
+
+
+def cells(parts: Parts) -> Kept:
+    """Real cells with a tiny network: the files of `--engine ray` and of the local engine have the same hashes."""
+    if importlib.util.find_spec("ray") is None:
+        return Kept(0, 0, "Ray is not installed")
+    found = parts(both_engines, seeds=2)
+    text = f"{found['files']} files of {found['cells']} cells by both engines"
+    return Kept(found["files"] - len(found["differ"]), found["files"], "\n".join([text, *found["differ"][:10]]))
+
+
+def both_engines(seeds: int) -> dict[str, Any]:
+    """The same command with either engine."""
+    command = [sys.executable, "-m", "biasbench", "run", "-d", "plain", "-b", "tiny", "--profile", "smoke", "--quiet"]
+    command += ["--device", "cpu", "-m", "original", "-m", "adv-conv5(warmup=1)", "-s", f"0..{seeds - 1}"]
+    command += [f"--set=recipe.{field}={value}" for field, value in TRAINING.items()]
+    command += [f"--plugin={FAKES.parent / 'helpers' / name}.py" for name in ("tiny", "trouble")]
+    engines = {"ray": ["--engine", "ray", "--address", "local"], "local": []}
+    with tempfile.TemporaryDirectory(prefix="biasbench-machines-") as folder:
+        env = {**cluster_trial.clusters.environment(), "BIASBENCH_CACHE": f"{folder}/cache"}
+        for name, options in engines.items():
+            subprocess.run([*command, *options, "--results", f"{folder}/{name}"], env=env, check=True, timeout=1800)  # noqa: S603
+        ray, local = (_files(Path(folder) / name) for name in engines)
+    differ = sorted(name for name in ray.keys() | local.keys() if ray.get(name) != local.get(name))
+    return {"cells": 2 * seeds, "files": len(ray.keys() | local.keys()), "differ": differ}
+
+
+def _files(results: Path) -> dict[str, str]:
+    """The hash of every file of a run or training, as its manifest has it."""
+    return {
+        f"{manifest.parent.name}/{name}": digest
+        for manifest in results.glob("*/*/manifest.json")
+        for name, digest in io.read_json(manifest)["files"].items()
+    }
 
 
 def once(whole: dict[str, str], hosts: bool, number: int) -> dict[str, Any]:
