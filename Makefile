@@ -45,5 +45,5 @@ $(READY): pyproject.toml plugins/biasbench-groupdro/pyproject.toml constraints.t
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'biasbench needs Python 3.11 or newer')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e ".[dev,faces,plot,tensorboard]" -e plugins/biasbench-groupdro
+		-e ".[dev,faces,plot,ray,tensorboard]" -e plugins/biasbench-groupdro
 	touch $(READY)

@@ -19,13 +19,14 @@ import integrity
 import kill
 import leakage
 import leakage_imsitu
+import machines
 import promises
 import resume
 import sweeps
 
 from biasbench import BiasBenchError, UsageError
 
-PARTS = (leakage, integrity, clearing, kill, resume, sweeps, cheats, inputs)
+PARTS = (leakage, integrity, clearing, kill, resume, sweeps, machines, cheats, inputs)
 
 
 @click.command(help=__doc__)

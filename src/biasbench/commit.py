@@ -14,7 +14,9 @@ from biasbench.planned import Cell
 from biasbench.store import Store
 
 
-def commit_training(store: Store, cell: Cell, folder: Path, manifest: Mapping[str, Any]) -> None:
+def commit_training(
+    store: Store, cell: Cell, folder: Path, manifest: Mapping[str, Any], ran: Mapping[str, Any] | None = None
+) -> None:
     """Store a training; its checkpoints are no longer needed.
 
     Args:
@@ -22,15 +24,16 @@ def commit_training(store: Store, cell: Cell, folder: Path, manifest: Mapping[st
         cell: The cell that it is of.
         folder: What the child wrote.
         manifest: What the child says of it.
+        ran: Where it was computed, if elsewhere: `environment` and `engine`.
     """
-    described = {**manifest, "training": cell.spec.training_payload(), "environment": environment()}
+    described = {**manifest, "training": cell.spec.training_payload(), "environment": environment(), **(ran or {})}
     point("training.before")
     store.commit_training(folder, cell.training_key, described)
     point("training.committed")
     shutil.rmtree(store.work("checkpoints", cell.training_key), ignore_errors=True)
 
 
-def commit_run(store: Store, cell: Cell, folder: Path, seconds: float) -> None:
+def commit_run(store: Store, cell: Cell, folder: Path, seconds: float, ran: Mapping[str, Any] | None = None) -> None:
     """Join predictions with the truth and store them as a run.
 
     Args:
@@ -38,6 +41,7 @@ def commit_run(store: Store, cell: Cell, folder: Path, seconds: float) -> None:
         cell: The cell.
         folder: What the child wrote.
         seconds: How long it took.
+        ran: Where it was computed, if elsewhere: `environment` and `engine`.
 
     Raises:
         IntegrityError: When the predictions do not fit the data.
@@ -66,6 +70,7 @@ def commit_run(store: Store, cell: Cell, folder: Path, seconds: float) -> None:
         "flags": [*cell.flags, *flags_of(folder)],
         "environment": environment(),
         "seconds": round(seconds, 1),
+        **(ran or {}),
     }
     point("run.before")
     store.commit_run(folder, cell.key, manifest)

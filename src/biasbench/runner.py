@@ -14,7 +14,8 @@ from biasbench import io
 from biasbench.claims import Claims
 from biasbench.commit import commit_run, commit_training
 from biasbench.errors import EXIT_CELLS_FAILED, EXIT_OK, EXIT_STORE, BiasBenchError, IntegrityError, StoreError
-from biasbench.executors.local import ENDS, LocalExecutor, describe_death
+from biasbench.executors.executor import ENDS, Executor
+from biasbench.executors.local import LocalExecutor, describe_death
 from biasbench.faces import DetectedFaces
 from biasbench.faults import point
 from biasbench.job import CellJob, FacesJob, Job
@@ -102,7 +103,7 @@ class Runner:
         plugin_files: Sequence[str] = (),
         tensorboard: bool = False,
         report: Report = lambda _event: None,
-        executor: Callable[[Path], LocalExecutor] = LocalExecutor,
+        executor: Callable[[Path], Executor] = LocalExecutor,
     ) -> None:
         self.cells, self.store, self.slots, self.report = list(cells), store, jobs, report
         self.make_executor = executor
@@ -151,7 +152,7 @@ class Runner:
             if asked:
                 self._wind_up(executor)
 
-    def _wind_up(self, executor: LocalExecutor) -> None:
+    def _wind_up(self, executor: Executor) -> None:
         """Keep what jobs still finish; one that ends without having finished has not failed."""
         executor.ask()
         deadline = time.monotonic() + GRACE
@@ -170,7 +171,7 @@ class Runner:
         keys = (task.cell.training_key, *([init.training_key] if init else []))
         return any(map(self.store.has_training, keys))
 
-    def _submit(self, executor: LocalExecutor) -> None:
+    def _submit(self, executor: Executor) -> None:
         for task in list(self.waiting.values()):
             if len(self.active) >= self.slots:
                 return
@@ -195,7 +196,7 @@ class Runner:
                 continue
             self._start(executor, task)
 
-    def _start(self, executor: LocalExecutor, task: Task) -> None:
+    def _start(self, executor: Executor, task: Task) -> None:
         task.began = time.time()
         try:
             job = task.make(task.cell)
@@ -210,7 +211,7 @@ class Runner:
             self._cell(task.cell, "start")
         self.report({"event": "job", "name": self._title(task.name), "state": "start"})
 
-    def _handle(self, executor: LocalExecutor, name: str, event: dict[str, Any]) -> None:
+    def _handle(self, executor: Executor, name: str, event: dict[str, Any]) -> None:
         task = self.active[name]
         kind = event["event"]
         if kind in ENDS:
@@ -232,15 +233,15 @@ class Runner:
             folder = Path(event["folder"])
             try:
                 if kind == "trained":
-                    commit_training(self.store, task.cell, folder, event["manifest"])
+                    commit_training(self.store, task.cell, folder, event["manifest"], event.get("ran"))
                 else:
-                    commit_run(self.store, task.cell, folder, time.time() - task.began)
+                    commit_run(self.store, task.cell, folder, time.time() - task.began, event.get("ran"))
             except StoreError:
                 raise
             except BiasBenchError as error:
                 shutil.rmtree(folder, ignore_errors=True)
                 self.ended[name] = str(error)
-            executor.running[name].acknowledge()
+            executor.acknowledge(name)
         elif kind == "measured":
             assert task.cell is not None
             point("measured.before")
@@ -248,7 +249,9 @@ class Runner:
             point("measured.stored")
         elif kind == "features":
             self.warm.add(task.pixels or "")
-        elif kind in ("epoch", "progress"):
+        elif kind == "placed":
+            task.began = time.time()  # until now it waited for a machine
+        elif kind in ("epoch", "progress", "lost"):
             self.report({**event, "key": task.cell.key if task.cell else name, "label": self._title(name)})
 
     def _finish(self, task: Task, reason: str | None) -> None:

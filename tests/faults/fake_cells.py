@@ -212,6 +212,7 @@ def run_cells(results, count=4, jobs=1, limits=None, executor=FakeExecutor, numb
         real, off = time.time, float(os.environ[CLOCK])
         time.time = lambda: real() + off
     from biasbench.cli import run
+    from biasbench.cli.engine import Engine
     from biasbench.cli.progress import RunProgress
     from biasbench.config import Settings
     from biasbench.executors import local
@@ -221,7 +222,7 @@ def run_cells(results, count=4, jobs=1, limits=None, executor=FakeExecutor, numb
     shown = RunProgress(None)
     return run.carry_out(
         cells(results, count, numbers), settings, SimpleNamespace(files=()), shown,
-        device="cpu", jobs=jobs, tensorboard=False, limits=limits or Limits(),
+        engine=Engine("cpu"), jobs=jobs, tensorboard=False, limits=limits or Limits(),
     )  # fmt: skip
 
 

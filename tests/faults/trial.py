@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VOLATILE = ("seconds", "sha256", "seal")  # of a manifest: how long it took, and hashes of the manifest itself
+VOLATILE = ("seconds", "sha256", "seal", "engine")  # of a manifest: how long, where, and hashes of the manifest itself
 STRACE = shutil.which("strace")
 PERSISTENT = (
     "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "ftruncate",

@@ -36,7 +36,7 @@ class RunProgress:
     """Takes the runner's events, shows them, and keeps what the summary needs.
 
     Events (dicts): `plan` (cells), `cell` (key, label, state: start, done, failed, cached or
-    n/a, reason), `epoch` (key, stage, epoch, epochs, loss, val_f1), `job` (name, state).
+    n/a, reason), `epoch` (key, stage, epoch, epochs, loss, val_f1), `job` (name, state), `lost` (label, reason).
     Unknown events and fields are passed over, so that the runner may say more.
 
     Args:
@@ -121,6 +121,10 @@ def _is_cell(event: Event) -> bool:
     return str(event["name"]).startswith("cell ")
 
 
+def _loss(event: Event) -> str:
+    return f"lost {event['label']} ({event['reason']}); it starts again"
+
+
 class Lines:
     """A few plain lines on standard error, for logs and pipes.
 
@@ -147,6 +151,8 @@ class Lines:
             self._now_and_then(event, f"{at}{f', {scores}' if scores else ''}")
         elif kind == "progress":
             self._now_and_then(event, f"{event['name']} {event['done']}/{event['total']}")
+        elif kind == "lost":
+            self._say(_loss(event))
         elif kind == "job" and event["state"] != "done" and not _is_cell(event):
             self._say(f"{event['state']} {event['name']}")
 
@@ -217,6 +223,10 @@ class Bars:
         elif kind == "progress":
             note = printable(event["name"])
             self.bars.update(self._task(event), total=event["total"], completed=event["done"], note=note)
+        elif kind == "lost":
+            from rich.text import Text
+
+            self.bars.console.print(Text(printable(_loss(event), 2000)))
         elif kind == "job":
             running = "" if _is_cell(event) or event["state"] == "done" else f"{event['state']} {event['name']}"
             self.bars.update(self.plan, note=printable(running))

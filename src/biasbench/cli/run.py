@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from biasbench.cli.engine import Engine, choose_engine, engine_options
 from biasbench.cli.lazy import Choice
 from biasbench.cli.options import data_root_option, json_option, plugin_option, results_option
 from biasbench.cli.seeds import Seeds
@@ -56,6 +56,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cells at a time.  [default: by cores, at most 4]"
 )
+@engine_options
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
     help="End a cell's process after so long; the cell has failed.  [default: none]",
@@ -89,6 +90,9 @@ def run_command(
     dry_run: bool,
     plugin_files: tuple[Path, ...],
     jobs: int | None,
+    engine: str,
+    address: str | None,
+    gpus: float | None,
     tensorboard: bool,
     time_limit: float | None,
     stall_limit: float,
@@ -109,7 +113,6 @@ def run_command(
     from biasbench.cli.progress import Counter, RunProgress
     from biasbench.config import load_settings
     from biasbench.executors.limits import Limits
-    from biasbench.model import choose_device
     from biasbench.plan import make_plan
     from biasbench.plugins import load_plugins
     from biasbench.tensorboard import check_installed
@@ -119,21 +122,22 @@ def run_command(
     plugins = load_plugins(plugin_files)
     settings = load_settings(data=data_roots, results=results)
     requests = asked_for(benchmark, asked)
-    chosen = choose_device(device)
+    chosen = choose_engine(engine, address, gpus, device)
     with Counter("reading data", quiet=quiet) as progress:
-        kind = chosen.partition(":")[0]
+        kind = chosen.device.partition(":")[0]
         cells = make_plan(requests, plugins, settings, device=kind, progress=progress)
-    at_once = jobs or cells_at_a_time(cells, chosen)
+    room = chosen.fit(cells)
+    at_once = jobs or room or cells_at_a_time(cells, chosen.device)
     if dry_run:
         from biasbench.cli.dryrun import show_plan
 
-        show_plan(cells, settings, plugins, device=chosen, jobs=at_once, as_json=as_json)
+        show_plan(cells, settings, plugins, device=chosen.device, jobs=at_once, as_json=as_json)
         return 0
-    left = None if quiet else time_left(cells, settings, plugins, chosen, at_once)
+    left = None if quiet else time_left(cells, settings, plugins, chosen.device, at_once)
     with RunProgress.choose(quiet=quiet, left=left) as shown:
         limits = Limits(time_limit and 60 * time_limit, 60 * stall_limit, memory_limit)
         code = carry_out(
-            cells, settings, plugins, shown, device=chosen, jobs=at_once, tensorboard=tensorboard, limits=limits
+            cells, settings, plugins, shown, engine=chosen, jobs=at_once, tensorboard=tensorboard, limits=limits
         )
     report(cells, settings, plugins, shown, code, as_json=as_json, quiet=quiet)
     return code
@@ -240,13 +244,12 @@ def carry_out(
     plugins: Plugins,
     shown: RunProgress,
     *,
-    device: str,
+    engine: Engine,
     jobs: int,
     tensorboard: bool,
     limits: Limits,
 ) -> int:
     """Run the plan; returns the exit code. An interruption says what is kept."""
-    from biasbench.executors.local import LocalExecutor
     from biasbench.runner import Runner
     from biasbench.store import Store
 
@@ -254,12 +257,12 @@ def carry_out(
         cells,
         Store(settings.results, create=True),
         settings.cache,
-        device=device,
+        device=engine.device,
         jobs=jobs,
         plugin_files=plugins.files,
         tensorboard=tensorboard,
         report=shown,
-        executor=partial(LocalExecutor, limits=limits),
+        executor=engine.executor(limits, settings.results, settings.cache),
     )
     try:
         return runner.run().exit_code

@@ -24,6 +24,7 @@ from typing import Any, Literal, Self
 from biasbench import io
 from biasbench.child import main
 from biasbench.errors import StoreError
+from biasbench.executors.executor import ENDS
 from biasbench.executors.limits import Clock, Limits
 from biasbench.executors.output import Output
 from biasbench.family import descendants, end
@@ -32,8 +33,6 @@ from biasbench.job import Job
 
 PRELOAD = ["torch", "torchvision", "timm", "pandas", "pydantic", "biasbench.cell", "biasbench.measure"]
 StartMethod = Literal["forkserver", "spawn", "fork"]
-ENDS = ("done", "error", "stopped", "died")
-"""The events that are a job's last."""
 
 
 @dataclass
@@ -47,11 +46,6 @@ class Running:
     output: Output
     began: float
     heard: float
-
-    def acknowledge(self) -> None:
-        """Tell the child that its folder was committed."""
-        with contextlib.suppress(BrokenPipeError, ConnectionError):
-            self.connection.send_bytes(b"ok")
 
 
 class LocalExecutor:
@@ -152,6 +146,11 @@ class LocalExecutor:
             job.described.unlink(missing_ok=True)
         job.connection.close()
         del self.running[job.name]
+
+    def acknowledge(self, name: str) -> None:
+        """Tell a job that the folder it spoke of was committed."""
+        with contextlib.suppress(BrokenPipeError, ConnectionError):
+            self.running[name].connection.send_bytes(b"ok")
 
     def ask(self) -> None:
         """Ask every job to end: a training after its next step, with a checkpoint; any other at once."""
