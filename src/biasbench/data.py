@@ -238,6 +238,7 @@ def targets(table: pd.DataFrame) -> NDArray[Any]:
     """[N, K] uint8 (multi-label) or [N] int64 (multi-class) labels of a table.
 
     Example:
+        >>> import pandas as pd
         >>> targets(pd.DataFrame({"id": ["a"], "label/dog": [1], "label/cat": [0]}))
         array([[1, 0]], dtype=uint8)
     """
@@ -258,6 +259,7 @@ def attribute(table: pd.DataFrame, name: str) -> IntArray:
         DataError: When the table has no such attribute.
 
     Example:
+        >>> import pandas as pd
         >>> attribute(pd.DataFrame({"attribute/gender": [0, 1, -1]}), "gender")
         array([ 0,  1, -1])
     """

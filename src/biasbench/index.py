@@ -137,33 +137,43 @@ class Index:
             file.unlink(missing_ok=True)
 
     def _refresh(self, tables: Tables) -> None:
-        state, known = self._state(), tables.contents.cells
+        old = time.time_ns() - YOUNG
+        state, plan = self._state(), self.store.root / "plan.json"
+        sha256 = io.hash_file(plan) if plan.exists() else ""
+        whole = io.hash_bytes(f"{sha256} {state!r}".encode()) if max(state.values(), default=0) < old else ""
+        if whole and whole == tables.state:
+            return
+        known = tables.contents.cells
         gone = [name for name in known if name not in state]
-        self._note(tables, [name for name in gone if f"runs/{_key(name)}" not in state])
+        self._note(tables, gone)
         for name in gone:
             tables.drop(name)
-        old = time.time_ns() - YOUNG
         for name, stamp in state.items():
             if name not in known or known[name].stamp != stamp:
                 tables.put(name, stamp if stamp < old else -1, self.read(name))
-        plan = self.store.root / "plan.json"
-        sha256 = io.hash_file(plan) if plan.exists() else ""
         if sha256 != tables.contents.plan:
             cells = self.store.plan()
-            same = not sha256 or io.hash_file(plan) == sha256  # else somebody replaced it between the two
-            tables.put_plan(sha256 if same else "?", cells)
+            if sha256 and io.hash_file(plan) != sha256:  # somebody replaced it between the two
+                sha256, whole = "?", ""
+            tables.put_plan(sha256, cells)
+        tables.state = whole
 
     def _note(self, tables: Tables, gone: list[str]) -> None:
         """Write down results that somebody has deleted: no command of ours does."""
+        deleted = [name for name in gone if not self._there(name) and not self._there(f"runs/{_key(name)}")]
         entries = [
             {**cell_of(record), "status": record["status"], "was": record["values"], "reason": record["reason"]}
-            for name in gone
+            for name in deleted
             for record in tables.cell(name)
         ]
         try:
             withdraw(self.store.root, "deleted", entries)
         except StoreError as error:
             LOG.warning("%s", error)
+
+    def _there(self, name: str) -> bool:
+        """Whether it is there now: a cell that finishes while folders are listed may be in none of the lists."""
+        return (self.store.root / name).exists()
 
 
 def _key(name: str) -> str:

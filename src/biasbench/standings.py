@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from biasbench import io
 from biasbench.derived import CHANGES, derive
 from biasbench.index import Index
-from biasbench.journal import CELL, read
+from biasbench.journal import CELL, FILE, read
 from biasbench.leaderboard import (
     GROUP,
     MISSING,
@@ -28,7 +29,7 @@ from biasbench.leaderboard import (
     in_order,
     with_columns,
 )
-from biasbench.tables import Member, Tables, digest_of
+from biasbench.tables import WHOLE, Member, Tables, digest_of
 
 if TYPE_CHECKING:
     from biasbench.metric import Column
@@ -69,17 +70,45 @@ def standings(store: Store, columns: Sequence[Column], keys: Collection[str] | N
         PluginError: When a column's key is the name of a field of the row.
     """
     check_columns(columns)
-    withdrawn = [entry for entry in read(store.root)[0] if entry["what"] in WITHDRAWN and set(CELL) <= entry.keys()]
-    made = Index(store).use(
-        lambda tables: (list(_kept(tables, keys)), [e for e in withdrawn if not tables.has(str(e["key"]))])
-    )
+    made = Index(store).use(lambda tables: _whole(store, tables) if keys is None else _read(store, tables, keys))
     if made is None:
-        there = {record["key"] for record in store.records()}
-        made = list(_made(store, keys)), [e for e in withdrawn if e["key"] not in there]
-    found, gone = made
-    rows = in_order([_told(with_columns(row, columns), gone) for some, _ in found for row in some])
-    stored = {name for _, names in found for name in names}
-    return Standings(rows, sorted(stored - {column.key for column in columns}))
+        records = store.records()
+        there = {record["key"] for record in records}
+        made = _together(_made(records, keys), [e for e in withdrawn(store) if e["key"] not in there])
+    rows, names = made
+    return Standings([with_columns(row, columns) for row in rows], sorted({*names} - {c.key for c in columns}))
+
+
+Made = tuple[list[Row], list[str]]
+"""Rows, and the names of all figures of their records."""
+
+
+def _whole(store: Store, tables: Tables) -> Made:
+    """All rows: as they were kept, where nothing has changed since."""
+    file = store.root / FILE
+    made_of = _digest([digest_of(MAKERS), tables.state, io.hash_file(file) if file.exists() else ""])
+    content = tables.board(WHOLE, made_of) if tables.state else None
+    if content is not None:
+        return _unpacked(content)
+    made = _read(store, tables, None)
+    if tables.state:
+        tables.put_board(WHOLE, made_of, _packed(made))
+    return made
+
+
+def _read(store: Store, tables: Tables, keys: Collection[str] | None) -> Made:
+    return _together(_kept(tables, keys), [e for e in withdrawn(store) if not tables.has(str(e["key"]))])
+
+
+def _together(found: Iterable[Made], gone: Sequence[Record]) -> Made:
+    every = list(found)
+    rows = in_order([_told(row, gone) for some, _ in every for row in some])
+    return rows, sorted({name for _, names in every for name in names})
+
+
+def withdrawn(store: Store) -> list[dict[str, Any]]:
+    """What the journal tells of seeds that were planned or scored once."""
+    return [entry for entry in read(store.root)[0] if entry["what"] in WITHDRAWN and set(CELL) <= entry.keys()]
 
 
 def _told(row: Row, gone: Sequence[Record]) -> Row:
@@ -99,14 +128,10 @@ def _changes(flags: Iterable[str]) -> set[str]:
     return {str(flag) for flag in flags if str(flag).startswith(CHANGES)}
 
 
-Made = tuple[list[Row], list[str]]
-"""Rows of one group, and the names of all figures of its records."""
-
-
-def _made(store: Store, keys: Collection[str] | None) -> Iterator[Made]:
+def _made(records: Iterable[Record], keys: Collection[str] | None) -> Iterator[Made]:
     """From the records alone."""
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in derive(store.records()):
+    for record in derive(records):
         if keys is None or record["key"] in keys:
             groups.setdefault(group_of(record), []).append(record)
     return (_make(group) for group in groups.values())
@@ -140,7 +165,8 @@ def _kept(tables: Tables, keys: Collection[str] | None) -> Iterator[Made]:
             content = _packed(_make(derive([*records, *(plain[2] or ())])[: len(records)]))
             if len(own) == len(every):
                 tables.put_board(number, made_of, content)
-        yield _unpacked(content, orders)
+        rows, names = _unpacked(content)
+        yield [replace(row, order=orders[row.order]) for row in rows], names
 
 
 def _plain_of(tables: Tables, number: int) -> int | None:
@@ -170,12 +196,11 @@ def _packed(made: Made) -> bytes:
     return msgspec.msgpack.encode((list(zip(values, figures, strict=True)), names))
 
 
-def _unpacked(content: bytes, orders: Sequence[int]) -> Made:
+def _unpacked(content: bytes) -> Made:
     rows, names = msgspec.msgpack.decode(content)
     found = []
     for values, figures in rows:
         known: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
         known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-        known["order"] = orders[known["order"]]
         found.append(Row(**known, figures={name: Figure(*figure) for name, figure in figures.items()}))
     return found, names

@@ -12,6 +12,7 @@ import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ Record = dict[str, Any]
 HERE = Path(__file__).parent
 READERS = ("tables.py", "index.py", "store.py")
 """Code that makes records of files: those of other code are made again."""
+WHOLE = -1
+"""In place of a group's number: the whole board."""
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS contents (id INTEGER PRIMARY KEY, made_by TEXT, content BLOB, crc INTEGER);
+CREATE TABLE IF NOT EXISTS contents (id INTEGER PRIMARY KEY, made_by TEXT, state TEXT, content BLOB, crc INTEGER);
 CREATE TABLE IF NOT EXISTS record (cell TEXT, part INTEGER, content TEXT);
 CREATE INDEX IF NOT EXISTS record_cell ON record (cell);
 CREATE INDEX IF NOT EXISTS record_part ON record (part);
@@ -79,24 +82,35 @@ class Tables:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.database = database
-        self.contents = Contents()
+        self.state = ""
+        """Of the files that all this was read from; empty where some of them may have changed unseen."""
         database.executescript(SCHEMA)
-        for maker, content, crc in database.execute("SELECT made_by, content, crc FROM contents"):
+        for maker, self.state in database.execute("SELECT made_by, state FROM contents"):
             if maker != digest_of(READERS):
                 raise sqlite3.DatabaseError("another version made it")
+        self._saved = self.state
+        self._changed = False
+        database.execute("BEGIN IMMEDIATE")
+
+    @cached_property
+    def contents(self) -> Contents:
+        """The list of what is there: for 100,000 cells worth a sixth of a second, which an unchanged board saves."""
+        for content, crc in self.database.execute("SELECT content, crc FROM contents"):
             if zlib.crc32(_bytes(content)) != crc:
                 raise sqlite3.DatabaseError("the list of cells is damaged")
-            self.contents = msgspec.msgpack.decode(content, type=Contents)
-        self._changed = False
-        self._numbers = {group: number for number, group in enumerate(self.contents.groups)}
-        database.execute("BEGIN IMMEDIATE")
+            return msgspec.msgpack.decode(content, type=Contents)
+        return Contents()
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, ...], int]:
+        return {group: number for number, group in enumerate(self.contents.groups)}
 
     def save(self) -> None:
         """Keep what was changed."""
-        if self._changed:
+        if self._changed or self.state != self._saved:
             content = msgspec.msgpack.encode(self.contents)
-            row = (0, digest_of(READERS), content, zlib.crc32(content))
-            self.database.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?)", row)
+            row = (0, digest_of(READERS), self.state, content, zlib.crc32(content))
+            self.database.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", row)
         self.database.execute("COMMIT")
 
     # ------------------------------------------------------------------ what is written
@@ -126,7 +140,7 @@ class Tables:
         self.contents.planned = {key: (number, _digest(text)) for key, (number, text) in found.items()}
 
     def put_board(self, number: int, made_of: str, content: bytes) -> None:
-        """Keep the rows that were made of a group."""
+        """Keep the rows that were made of a group, or, as `WHOLE`, those of all."""
         row = (number, made_of, content, _crc(number, made_of, content))
         self.database.execute("INSERT OR REPLACE INTO board VALUES (?, ?, ?, ?)", row)
 
@@ -199,7 +213,7 @@ class Tables:
             yield name, [decode(text) for _, text in mine]
 
     def board(self, number: int, made_of: str) -> bytes | None:
-        """The rows that were made of a group; None unless they were made of this."""
+        """The rows that were made of a group, or of all; None unless they were made of this."""
         rows = self.database.execute("SELECT made_of, content, crc FROM board WHERE part = ?", (number,))
         for made, content, crc in rows:
             if _crc(number, made, content) != crc:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple
 from typing import Any
 
-from biasbench.cli.boards import NOTHING, harmless
+from biasbench.cli.boards import harmless
 from biasbench.cli.matrix_remarks import Shown
+from biasbench.leaderboard import NOTHING
 from biasbench.matrix import Entry, Line, Matrix, totals
 from biasbench.metric import Column
 

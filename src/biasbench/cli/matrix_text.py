@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from biasbench.cli.boards import NOTHING, SIGNS, UNDEFINED, WAYS, cell, escape, number
+from biasbench.cli.boards import SIGNS, UNDEFINED, WAYS, cell, escape, number
 from biasbench.cli.matrix_remarks import NAMED, Shown, board, legend, remarks, sums
 from biasbench.errors import printable
+from biasbench.leaderboard import NOTHING
 from biasbench.matrix import PLAIN, Entry, Matrix
 from biasbench.metric import Column
 from biasbench.pairs import Difference
