@@ -18,7 +18,7 @@ LAYERS = (
     ("__init__",),
     ("errors",), ("faults",), ("io", "rng", "sandbox", "stopping", "presence"), ("seal", "leaderboard"), ("journal",),
     ("memo", "tables"), ("index",),
-    ("data", "hookspecs", "grammar"), ("plugins", "recipe", "scoring", "config"),
+    ("data", "hookspecs", "grammar", "seeds"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("pictures", "imports"),
     ("measures",), ("backbone", "datacheck", "faces", "locate"),
     ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),

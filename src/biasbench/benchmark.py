@@ -3,7 +3,7 @@
 name = "demo"
 help = "What a newcomer runs first"
 datasets = ["scenes"]
-seeds = [0, 1]
+seeds = [0, 1]                # or "0..4"
 profile = "short"
 
 [recipe]                      # single fields replaced
@@ -33,8 +33,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from biasbench.errors import UsageError, did_you_mean, printable
 from biasbench.plan import Request
 from biasbench.recipe import Precision
+from biasbench.seeds import seed_range
 
 Text = Annotated[str, Field(min_length=1)]
+MOST_SEEDS = 100_000
 PLACES = (Path(__file__).parent / "benchmarks", Path(__file__).parents[2] / "benchmarks")  # installed; a checkout
 
 
@@ -50,6 +52,16 @@ class PublishedFigure(BaseModel):
 
     mean: float
     std: float | None = Field(default=None, ge=0)
+
+
+def _seeds(value: Any) -> Any:
+    """`"0..4"` written out; anything else is left to be checked."""
+    if not isinstance(value, str):
+        return value
+    found = seed_range(value)
+    if len(found) > MOST_SEEDS:
+        raise ValueError(f"more than {MOST_SEEDS:,} seeds")
+    return list(found)
 
 
 def _figure(value: Any) -> Any:
@@ -104,7 +116,7 @@ class Benchmark(BaseModel):
     help: str = ""
     datasets: list[Text] = Field(min_length=1)
     backbones: list[Text] = Field(default_factory=list)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seeds)] = Field(default=[0], min_length=1)
     profile: Text = "short"
     protocol: str | None = None
     attributes: list[Text] = Field(default_factory=list)

@@ -302,6 +302,8 @@ def test_a_benchmark_file_and_options_beside_it(place, here):
     assert [(c["method"], c["seed"]) for c in said["cells"]] == [
         ("original", 5), ("original", 6), ("alpha-1", 5), ("alpha-1", 6),
     ]  # fmt: skip
+    (place / "range.toml").write_text((place / "b.toml").read_text().replace("[5, 6]", '"5..6"'))
+    assert load(here("run", "range.toml", "--dry-run", "--json"))["cells"] == said["cells"]
     said = load(here("run", "b.toml", "--seed", 9, "--dry-run", "--json"))
     assert [(c["method"], c["seed"]) for c in said["cells"]] == [("original", 9), ("alpha-1", 9)]
 

@@ -54,6 +54,8 @@ FILES: dict[str, tuple[bytes, str]] = {  # a benchmark file, and the place in it
     "K2": (changed("[0, 1]", '"0 and 1"'), "seeds"),
     "K2, text": (changed('"original"', "7"), "rows.0.method"),
     "K3": (changed("[0, 1]", "[1, 1]"), "seeds: a seed is named twice"),
+    "K3, a range": (changed("[0, 1]", '"4..1"'), "seeds: Value error, 4..1 ends before it begins"),
+    "K3, a large range": (changed("[0, 1]", '"0..999999999999"'), "seeds: Value error, more than 100,000 seeds"),
     "K4, nan": (GOOD.encode() + b"[recipe.stages.0]\nlr = nan\n", "recipe.stages.0.lr"),
     "K4, inf": (GOOD.encode() + b"[recipe.stages.0]\nlr = inf\n", "recipe.stages.0.lr"),
     "K4, negative": (GOOD.encode() + b"[recipe.stages.0]\nlr = -0.1\n", "recipe.stages.0.lr"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from biasbench.errors import UsageError, printable
+from biasbench.errors import UsageError
+from biasbench.seeds import seed_range
 
 if TYPE_CHECKING:
     from biasbench.plan import Request
@@ -30,13 +30,10 @@ class Seeds(click.ParamType[range]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> range:
         if isinstance(value, range):
             return value
-        found = re.fullmatch(r"(\d{1,18})(?:\.\.(\d{1,18}))?", str(value), re.ASCII)
-        if found is None:
-            self.fail(f"{printable(value)!r} is neither a seed nor a range such as 0..4.", param, ctx)
-        first, last = int(found[1]), int(found[2] or found[1])
-        if last < first:
-            self.fail(f"{value} ends before it begins.", param, ctx)
-        return range(first, last + 1)
+        try:
+            return seed_range(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def seed_list(ranges: Sequence[range], request: Request, *, confirmed: bool) -> list[int]:
