@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ import torch
 
 from biasbench.backbone import Backbone, seeded
 from biasbench.checkpoint import Checkpoints, load_tensors, save_tensors
-from biasbench.data import SPLITS, IntArray, attribute, targets
-from biasbench.engine import Trainer, start_tap, write_log
+from biasbench.data import SPLITS, IntArray, Outputs, attribute, targets
+from biasbench.engine import Progress, Trainer, start_tap, write_log
 from biasbench.errors import CellError
 from biasbench.faults import point
 from biasbench.features import FeatureBank, View, bank_parts
 from biasbench.guard.again import Again
 from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
-from biasbench.job import CellJob, DataInput, ImagesJob
+from biasbench.job import CellJob, DataInput, ImagesJob, Place
 from biasbench.method import BuildInfo, Pipeline, overrides
 from biasbench.model import Device, Model
 from biasbench.plugins import load_plugins
@@ -53,23 +53,29 @@ def prepare_images(job: ImagesJob, send: Send) -> None:
 
 
 class Cell:
-    """Everything a child builds from its job."""
+    """Everything a child builds from its job.
 
-    def __init__(self, job: CellJob, send: Send) -> None:
+    Args:
+        job: What to do.
+        send: Tells the parent.
+        place: Of this process among several.
+    """
+
+    def __init__(self, job: CellJob, send: Send, place: Place | None = None) -> None:
         torch.set_num_threads(job.recipe.threads)
         if job.device != "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.job, self.send = job, send
         self.said = time.monotonic()
         self.recipe, self.data = job.recipe, job.data
-        self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last)
+        self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last, place=place)
         self.plugins = load_plugins(job.plugins)
         self.tables = {split: job.data.read(path) for split, path in job.data.tables.items()}
         self.others = {
             name: {split: data.read(path) for split, path in data.tables.items()}
             for name, data in job.secondary.items()
         }
-        self.run_name = ("run", job.training_key)
+        self.run_name = ("run", job.streams)
         self.data_name = ("data", job.fingerprint, job.seed)
         self.views = [View(f"view-{v}", seed_for("view", job.fingerprint, v)) for v in range(job.recipe.views)]
         self.manifest: dict[str, Any] = {}
@@ -102,7 +108,7 @@ class Cell:
         )
         with seeded("head", str(job.seed)):
             head = method.head(self.info) or default_head(task, backbone.channels["embedding"], weight)
-        with seeded("method", job.training_key):
+        with seeded("method", job.streams):
             method.build(self.info)
         self.model = Model(backbone, head, method)
         self.device.module(self.model)
@@ -130,7 +136,7 @@ class Cell:
         if self.job.method == self.job.training_method:
             return
         method = self._method(self.job.method).build()
-        with seeded("method", self.job.key):
+        with seeded("method", self.job.run_streams):
             method.build(self.info)
         trained = self.model.method
         assert isinstance(trained, Pipeline)
@@ -246,6 +252,34 @@ class Cell:
             Stopped: When `stop()` became true: a checkpoint was written.
         """
         job, began = self.job, time.time()
+        progress = self.fit(store, stop)
+        point("select.frozen")
+        folder = store.aside("training", job.training_key)
+        save_tensors(folder / "weights.safetensors", self.model.state_dict())
+        write_log(folder / "log.jsonl", progress.log)
+        if job.tensorboard:
+            from biasbench.tensorboard import write_events
+
+            write_events(folder / "tensorboard", progress.log)
+        self.manifest = {
+            "key": job.training_key,
+            "selected": progress.best,
+            "epochs": len(progress.log),
+            "rows": len(self.rows),
+            "starts": self._starts(),
+            "pixels": self.pixel_hashes,
+            "seconds": round(time.time() - began, 1),
+        }
+        point("weights.written")
+        return folder
+
+    def fit(self, store: Store, stop: Callable[[], bool] = lambda: False) -> Progress:
+        """Train to the end, or on from a checkpoint; the model then has the selected weights.
+
+        Raises:
+            Stopped: When `stop()` became true: a checkpoint was written.
+        """
+        job = self.job
         if job.init_key is not None:
             self._load_init(store.training(job.init_key))
         self.ensure_features()
@@ -268,26 +302,7 @@ class Cell:
             report=self.send,
             stop=stop,
         )
-        progress = trainer.run()
-        point("select.frozen")
-        folder = store.aside("training", job.training_key)
-        save_tensors(folder / "weights.safetensors", self.model.state_dict())
-        write_log(folder / "log.jsonl", progress.log)
-        if job.tensorboard:
-            from biasbench.tensorboard import write_events
-
-            write_events(folder / "tensorboard", progress.log)
-        self.manifest = {
-            "key": job.training_key,
-            "selected": progress.best,
-            "epochs": len(progress.log),
-            "rows": len(self.rows),
-            "starts": self._starts(),
-            "pixels": self.pixel_hashes,
-            "seconds": round(time.time() - began, 1),
-        }
-        point("weights.written")
-        return folder
+        return trainer.run()
 
     def load(self, folder: Path) -> None:
         """Take the weights of a finished training."""
@@ -306,46 +321,62 @@ class Cell:
     # ------------------------------------------------------------------ predicting
     def predict(self, store: Store) -> Path:
         """Write every split's outputs; returns the folder to commit."""
-        self._add_prediction_methods()
-        self.ensure_features()
-        start = self._starts()[0]
+        start = self._start_predicting()
         method = self.model.method
         folder = store.aside("run", self.job.key)
         reference = self.tables["train"].loc[self.rows]
-        again = Again(self.model, self.source, start, self.device, (self.job.key,))
-        plan = [("train", self.rows, CENTRE)]
-        plan += [("train", self.rows, view) for view in self.views]
-        plan += [(split, np.arange(len(self.tables[split])), CENTRE) for split in ("val", "test")]
-        for split, rows, view in plan:
-            if split == "test":
-                point("predict.before_test")
-            torch.manual_seed(seed_for("predict", self.job.key, split, view.name))
-            outputs = predict_split(
-                self.model, self.source, split, rows, view, start, self.device, self.recipe.eval_batch,
-                embedding=self.job.backbone if self.recipe.embeddings else None,
-            )  # fmt: skip
-            raw, outputs = outputs, method.postprocess(outputs, reference, self.model.head)
+        again = Again(self.model, self.source, start, self.device, (self.job.run_streams,))
+        for split, rows, view, raw in self._said(start):
+            outputs = method.postprocess(raw, reference, self.model.head)
             if view is CENTRE:
                 again.keep(split, rows, raw, outputs)
             name = split if view is CENTRE else f"{split}@{self.views.index(view)}"
             write_outputs(folder / "predictions" / name, outputs, method.report())
             self.send({"event": "progress", "name": f"predict {name}", "done": len(rows), "total": len(rows)})
         again.check(reference)
-        for number, name in enumerate(self.job.beside):
-            for part, table in self.others[name].items():
-                self._predict_beside(name, part, len(table), start, beside(folder, number))
+        for number, name, split, outputs in self._said_beside(start):
+            write_outputs(beside(folder, number) / "predictions" / split, outputs)
+            count = len(outputs.ids)
+            self.send({"event": "progress", "name": f"predict {name} {split}", "done": count, "total": count})
         point("predictions.written")
         return folder
 
-    def _predict_beside(self, name: str, split: str, count: int, start: str, folder: Path) -> None:
-        """What the model says of another data set's images; whole-split methods take no part in it."""
-        torch.manual_seed(seed_for("predict", self.job.key, name, split))
-        outputs = predict_split(
-            self.model, self.secondary[name], split, np.arange(count), CENTRE, start, self.device,
-            self.recipe.eval_batch, embedding=self.job.backbone if self.recipe.embeddings else None,
+    def help_predict(self) -> None:
+        """A further process's part of `predict`: its shares of what the model says."""
+        start = self._start_predicting()
+        for _ in (*self._said(start), *self._said_beside(start)):
+            pass
+
+    def _start_predicting(self) -> str:
+        """Make the model what predicts; the tap that predictions start from."""
+        self._add_prediction_methods()
+        self.ensure_features()
+        return self._starts()[0]
+
+    def _said(self, start: str) -> Iterator[tuple[str, IntArray, View, Outputs]]:
+        """What the model says of each split."""
+        plan = [("train", self.rows, CENTRE)]
+        plan += [("train", self.rows, view) for view in self.views]
+        plan += [(split, np.arange(len(self.tables[split])), CENTRE) for split in ("val", "test")]
+        for split, rows, view in plan:
+            if split == "test":
+                point("predict.before_test")
+            torch.manual_seed(seed_for("predict", self.job.run_streams, split, view.name))
+            yield split, rows, view, self._predict(self.source, split, rows, view, start)
+
+    def _said_beside(self, start: str) -> Iterator[tuple[int, str, str, Outputs]]:
+        """What it says of other data sets' images; whole-split methods take no part in it."""
+        for number, name in enumerate(self.job.beside):
+            for split, table in self.others[name].items():
+                torch.manual_seed(seed_for("predict", self.job.run_streams, name, split))
+                rows = np.arange(len(table))
+                yield number, name, split, self._predict(self.secondary[name], split, rows, CENTRE, start)
+
+    def _predict(self, source: Source, split: str, rows: IntArray, view: View, start: str) -> Outputs:
+        return predict_split(
+            self.model, source, split, rows, view, start, self.device, self.recipe.eval_batch,
+            embedding=self.job.backbone if self.recipe.embeddings else None,
         )  # fmt: skip
-        write_outputs(folder / "predictions" / split, outputs)
-        self.send({"event": "progress", "name": f"predict {name} {split}", "done": count, "total": count})
 
 
 def group_counts(table: pd.DataFrame, groups: Mapping[str, int]) -> dict[str, list[int]]:

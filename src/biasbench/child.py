@@ -26,8 +26,9 @@ from pydantic import TypeAdapter
 from biasbench.errors import EXIT_BUG, BiasBenchError
 from biasbench.family import adopt
 from biasbench.faults import point
-from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob
+from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob, Place
 from biasbench.plugins import describe_exception
+from biasbench.ranks import Ranks
 from biasbench.stopping import Asked, Stopped
 from biasbench.store import Store
 
@@ -38,12 +39,13 @@ class Channel:
     """JSON messages to and from the parent, length-checked by the pipe, never pickled."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+        self.connection, self.lock = connection, threading.Lock()
 
     def send(self, event: Mapping[str, Any]) -> None:
         """Tell the parent; if it is gone, there is nobody to work for."""
         try:
-            self.connection.send_bytes(json.dumps(event, allow_nan=False).encode())
+            with self.lock:
+                self.connection.send_bytes(json.dumps(event, allow_nan=False).encode())
         except (BrokenPipeError, ConnectionError):
             os._exit(1)
 
@@ -75,6 +77,9 @@ class CellWork(Protocol):
     def predict(self, store: Store) -> Path:
         """Write predictions; the folder to commit."""
 
+    def follow(self, store: Store, *, trained: bool) -> None:
+        """As one of several processes, but not the first: all but what is written and told."""
+
 
 class Computing:
     """What a child computes; torch is imported when it is needed."""
@@ -91,11 +96,11 @@ class Computing:
 
         search(job.folders, job.data.tables, job.data.root, send)
 
-    def cell(self, job: CellJob, send: Send) -> CellWork:
-        """What trains and predicts a cell."""
+    def cell(self, job: CellJob, send: Send, place: Place | None = None) -> CellWork:
+        """What trains and predicts a cell, as one of several processes or alone."""
         from biasbench.guarded import GuardedCell
 
-        return GuardedCell(job, send)
+        return GuardedCell(job, send, place)
 
     def measure(self, job: MeasureJob) -> list[dict[str, Any]]:
         """The measurements of a run."""
@@ -133,11 +138,8 @@ def main(path: str, connection: Connection, output: Connection, computing: Compu
         point("child.answered")
     except Stopped:
         channel.send({"event": "stopped"})
-    except BiasBenchError as error:
-        channel.send({"event": "error", "message": str(error), "exit_code": error.exit_code, "bug": False})
     except BaseException as error:  # a plugin may raise anything; the cell has failed, not the sweep
-        traceback.print_exc()
-        channel.send({"event": "error", "message": explain(error), "exit_code": EXIT_BUG, "bug": True})
+        channel.send(failure(error))
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
@@ -167,16 +169,36 @@ def _run(job: Job, channel: Channel, computing: Computing) -> None:
         computing.images(job, channel.send)
     elif isinstance(job, FacesJob):
         computing.faces(job, channel.send)
+    elif isinstance(job, CellJob) and job.recipe.processes > 1:
+        _run_together(job, channel, computing)
     elif isinstance(job, CellJob):
-        _run_cell(job, channel, computing)
+        _run_cell(job, channel, computing.cell(job, channel.send))
     else:
         channel.send({"event": "measured", "records": computing.measure(job)})
 
 
-def _run_cell(job: CellJob, channel: Channel, computing: Computing) -> None:
+def _run_together(job: CellJob, channel: Channel, computing: Computing) -> None:
+    """The same by several processes, of which this is the first."""
+    store = Store(job.results)
+    trained = store.has_training(job.training_key)
+
+    def follow(place: Place) -> Mapping[str, Any] | None:
+        try:
+            computing.cell(job, lambda _event: None, place).follow(store, trained=trained)
+        except Stopped:
+            return None
+        except BaseException as error:
+            return failure(error)
+        return None
+
+    meeting = store.aside("group", job.key)
+    with Ranks(job.recipe.processes, meeting, follow, channel.send, channel.connection) as ranks:
+        _run_cell(job, channel, computing.cell(job, channel.send, ranks.place))
+
+
+def _run_cell(job: CellJob, channel: Channel, cell: CellWork) -> None:
     """Train and predict one cell; the parent commits each folder it is told of."""
     store = Store(job.results)
-    cell = computing.cell(job, channel.send)
     if store.has_training(job.training_key):
         cell.load(store.training(job.training_key))
     else:
@@ -188,6 +210,14 @@ def _run_cell(job: CellJob, channel: Channel, computing: Computing) -> None:
         folder = cell.predict(store)
         channel.send({"event": "predicted", "folder": str(folder)})
         channel.wait()
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What the parent is told of an error; one that nobody foresaw is printed in full."""
+    if isinstance(error, BiasBenchError):
+        return {"event": "error", "message": str(error), "exit_code": error.exit_code, "bug": False}
+    traceback.print_exception(error)
+    return {"event": "error", "message": explain(error), "exit_code": EXIT_BUG, "bug": True}
 
 
 def explain(error: BaseException) -> str:

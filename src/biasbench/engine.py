@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from biasbench import io
-from biasbench.checkpoint import Checkpoints
+from biasbench.checkpoint import Checkpoints, flatten
 from biasbench.data import LARGEST, IntArray, Task
 from biasbench.errors import CellError
 from biasbench.faults import point
@@ -153,7 +154,8 @@ class Trainer:
             self.progress = Progress(**saved["progress"])
             self.model.load_state_dict(saved["model"])
             self.kept = saved["kept"]
-        elif self.start_competes:
+        self.device.group.agree(self.model.state_dict().items)
+        if saved is None and self.start_competes:
             self._enter_start()
         for position, (number, stage) in enumerate(self.stages):
             if position < self.progress.stage:
@@ -194,6 +196,8 @@ class Trainer:
 
         def save() -> None:
             self.progress.saved += 1
+            if not self.device.group.first:
+                return
             state = {
                 "progress": vars(self.progress),
                 "model": self.model.state_dict(),
@@ -207,7 +211,7 @@ class Trainer:
 
         def between() -> None:
             point("train.step")
-            if self.stop():
+            if self.device.group.told(self.stop()):
                 save()
                 raise Stopped
 
@@ -218,6 +222,7 @@ class Trainer:
                 set_random_state(self.device, saved["random"])
             losses = step.epoch(number, epoch, begun, between)
             step.check()
+            self.device.group.agree(partial(self._state, optimisers))
             score, notes = self.evaluate(start, act=stage.method)
             self.progress.epoch += 1
             record = {"stage": number, "epoch": epoch + 1, "epochs": stage.epochs, "start": start, **losses}
@@ -227,11 +232,21 @@ class Trainer:
             begun = Begun()
             point("train.epoch_end")
             save()
-            write_log(self.checkpoints.folder / "log.jsonl", self.progress.log)  # to be watched while it runs
+            if self.device.group.first:
+                write_log(self.checkpoints.folder / "log.jsonl", self.progress.log)  # to be watched while it runs
             self.report({"event": "epoch", **record, "seconds": time.perf_counter() - began})
-            if self.stop():
+            if self.device.group.told(self.stop()):
                 raise Stopped
         self.progress.stage, self.progress.epoch = position + 1, 0
+
+    def _state(self, optimisers: Mapping[str, torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
+        """All tensors that a training goes on from, by name."""
+        yield from ((f"the weight {name}", value) for name, value in self.model.state_dict().items())
+        for name, optimiser in optimisers.items():
+            tensors: dict[str, Tensor] = {}
+            flatten(f"the optimiser of {name}", optimiser.state_dict()["state"], tensors)
+            yield from tensors.items()
+        yield from ((f"the random state of {kind}", state) for kind, state in random_state(self.device).items())
 
     def _enter_start(self) -> None:
         """The weights before the first epoch, scored and kept like an epoch's."""
@@ -299,7 +314,8 @@ class Trainer:
         model.eval()
         labels_of = self.source.labels["val"]
         with torch.inference_mode():
-            for rows in chunks(np.arange(self.sizes["val"]), self.recipe.eval_batch):
+            group = self.device.group
+            for rows, counts in group.rounds(chunks(np.arange(self.sizes["val"]), self.recipe.eval_batch)):
                 batch, x = self.source.batch("val", rows, CENTRE, start, self.device, attributes=False)
                 batch, x = self.source.prepared(method, batch, x, start)
                 with self.device.autocast():
@@ -308,9 +324,9 @@ class Trainer:
                     targets = None if labels_of.targets is None else self.device.put(labels_of.targets[batch.index])
                     told = replace(batch, attributes=codes, targets=targets)
                     for name, values in (method.diagnose(out, told) if act else {}).items():
-                        seen.setdefault(name, []).append(values.float().cpu())
-                scores.append(out.scores["label"].float().cpu())
-                labels.append(model.head.decode(out.scores).cpu())
+                        seen.setdefault(name, []).append(group.gather(values.float(), counts).cpu())
+                scores.append(group.gather(out.scores["label"].float(), counts).cpu())
+                labels.append(group.gather(model.head.decode(out.scores), counts).cpu())
         model.train()
         y = labels_of.targets
         assert y is not None

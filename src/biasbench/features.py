@@ -103,6 +103,7 @@ def bank_parts(
         "threads": recipe.threads,
         "channels_last": recipe.channels_last,
         "batch": recipe.eval_batch,
+        **({"compile": True} if recipe.compile else {}),
     }
 
 
@@ -174,29 +175,34 @@ class FeatureBank:
         """
         lock = self.folder / f"{bank_key(self.parts, '+'.join(taps), split, view)}.lock"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            self._discard_damaged(taps, split, view)
-            missing = [t for t in taps if not self.has(t, split, view)]
+        group = device.group
+        with FileLock(lock) if group.first else contextlib.nullcontext():  # it holds for all of the cell's processes
+            if group.first:
+                self._discard_damaged(taps, split, view)
+            missing = [t for t in taps if group.told(not self.has(t, split, view))]
             if not missing:
                 return
             arrays: dict[str, NDArray[np.float32]] = {}
             training = backbone.training
             backbone.eval()
-            for rows in chunks(np.arange(count), batch):
+            done = 0
+            for rows, counts in group.rounds(chunks(np.arange(count), batch)):
                 x, at = device.put(images(rows)), "image"
                 with torch.inference_mode(), device.autocast():
                     for tap in sorted(missing, key=backbone.taps.index):
                         x, at = backbone.run(x, at, tap), tap
-                        out = x.float().cpu().contiguous().numpy()
+                        out = group.gather(x.float(), counts).cpu().contiguous().numpy()
                         if tap not in arrays:
                             arrays[tap] = np.empty((count, *out.shape[1:]), np.float32)
-                        arrays[tap][rows] = out
-                report(int(rows[-1]) + 1, count)
+                        arrays[tap][done : done + len(out)] = out
+                done += sum(counts)
+                report(done, count)
             backbone.train(training)
             point("features.computed")
-            for tap, array in arrays.items():
+            for tap, array in arrays.items() if group.first else ():
                 self._write(self.path(tap, split, view), array, tap, split, view)
             point("features.written")
+            group.all_of(None)  # what was written can be read
 
     def _write(self, path: Path, array: NDArray[np.float32], tap: str, split: str, view: View) -> None:
         if not np.abs(array).max(initial=0) <= LARGEST:

@@ -20,7 +20,7 @@ from biasbench.guard.files import Files, hubs, refusal
 from biasbench.guard.flags import FLAGS, flags_of
 from biasbench.guard.state import State, seed_globals, settings
 from biasbench.images import ImageStore
-from biasbench.job import CellJob, DataInput
+from biasbench.job import CellJob, DataInput, Place
 from biasbench.predict import read_outputs
 from biasbench.rng import seed_for
 from biasbench.store import Store
@@ -35,12 +35,13 @@ class GuardedCell:
     Args:
         job: What to do.
         send: Tells the parent.
+        place: Of this process among several.
 
     Attributes:
         manifest: Of the training.
     """
 
-    def __init__(self, job: CellJob, send: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, job: CellJob, send: Callable[[Mapping[str, Any]], None], place: Place | None = None) -> None:
         self.job, self.code = job, Code()
         data = [job.data, *job.secondary.values()]
         self.scratch = _scratch(job)
@@ -51,8 +52,8 @@ class GuardedCell:
         self.sealed = kernel.close(secret, [*readable, *writable, job.results / "work" / "aside"])
         self.files.watch()
         before = settings()
-        seed_globals(seed_for("globals", job.training_key))
-        self.cell = Cell(job, send)
+        seed_globals(seed_for("globals", job.streams))
+        self.cell = Cell(job, send, place)
         self.state = State(self.cell, [file for d in data for file in _input_files(d)], before)
         self.told: dict[str, None] = {}
 
@@ -76,7 +77,7 @@ class GuardedCell:
         if self.job.init_key is not None:
             self._inherit(store.training(self.job.init_key))
         folder = self.cell.train(store, stop)
-        self._check(folder)
+        self._flag(folder)
         if not self.job.predict:
             shutil.rmtree(self.scratch, ignore_errors=True)
         return folder
@@ -87,19 +88,51 @@ class GuardedCell:
         Raises:
             IntegrityError: When it is not, or when predictions do not repeat.
         """
-        seed_globals(seed_for("globals", self.job.key))
+        seed_globals(seed_for("globals", self.job.run_streams))
         folder = self.cell.predict(store)
         if degenerate(read_outputs(folder / "predictions" / "test")):
             self.told["degenerate: the same is said of every test picture"] = None
-        self._check(folder)
+        self._flag(folder)
         shutil.rmtree(self.scratch, ignore_errors=True)
         return folder
+
+    def follow(self, store: Store, *, trained: bool) -> None:
+        """What a further process of the cell does: its shares, and the same checks.
+
+        Args:
+            store: Where finished trainings are.
+            trained: Whether this one is finished.
+
+        Raises:
+            IntegrityError: When something is not as it was.
+            Stopped: When the first process was told to stop.
+        """
+        if trained:
+            self.cell.load(store.training(self.job.training_key))
+        else:
+            self.cell.fit(store)
+            self._tell()
+        if self.job.predict:
+            seed_globals(seed_for("globals", self.job.run_streams))
+            self.cell.help_predict()
+            self._tell()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _inherit(self, folder: Path) -> None:
         """What was said of the training that this one goes on from."""
         self.told |= dict.fromkeys(flags_of(folder))
 
-    def _check(self, folder: Path) -> None:
+    def _flag(self, folder: Path) -> None:
+        """Write down what the row has to say."""
+        io.write_json(folder / FLAGS, self._tell())
+
+    def _tell(self) -> list[str]:
+        """See that everything is as it was, in every process of the cell; what they have to say of it."""
+        self._check()
+        said = self.cell.device.group.all_of(list(self.told))
+        return list(dict.fromkeys(flag for flags in said for flag in flags))
+
+    def _check(self) -> None:
         if self.files.broken:
             raise refusal(self.files.broken)
         self.state.check()
@@ -107,7 +140,6 @@ class GuardedCell:
         if not self.sealed:
             self.told[WEAK] = None
         self.told |= dict.fromkeys(f"reads {path}: not in the key" for path in self._strange())
-        io.write_json(folder / FLAGS, list(self.told))
 
     def _strange(self) -> list[str]:
         """Files that were read and belong to no plugin's package."""
@@ -150,7 +182,7 @@ def _writable(job: CellJob, scratch: Path) -> list[Path]:
         folders.append(work / "checkpoints" / job.training_key)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)  # the kernel opens what is there
-    asides = [f"training-{job.training_key}-", *([f"run-{job.key}-"] if job.predict else [])]
+    asides = [f"group-{job.key}-", f"training-{job.training_key}-", *([f"run-{job.key}-"] if job.predict else [])]
     return [*folders, *(work / "aside" / name for name in asides)]
 
 

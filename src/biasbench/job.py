@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +58,21 @@ class DataInput(_Message):
         return pd.read_parquet(path)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among those that compute one cell together.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+        file: Where they find each other; on a disk of this machine or one that locks files.
+    """
+
+    rank: int
+    size: int
+    file: Path
+
+
 class ImagesJob(_Message):
     """Decode and resize the images of a data set once."""
 
@@ -91,6 +107,8 @@ class CellJob(_Message):
         training_method: Canonical text of what training depends on.
         training_key: Identity of the training.
         init_key: Training whose weights this one starts from.
+        streams: Names the training's random streams, however it is computed: `RunSpec.plain`.
+        run_streams: The same for predictions.
         predict: Whether to write predictions.
         secondary: Data sets beside its own, the primary attribute first among the groups: the training
             split alone, unless they are predicted too.
@@ -107,6 +125,8 @@ class CellJob(_Message):
     training_method: str
     training_key: str
     init_key: str | None
+    streams: str
+    run_streams: str
     primary_attribute: str
     data: DataInput
     backbone: str

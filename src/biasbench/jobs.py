@@ -39,13 +39,15 @@ class Jobs:
     def _cell(self, cell: Cell | None, *, predict: bool) -> CellJob:
         assert cell is not None
         spec = cell.spec
-        init = spec.method.init
+        init, plain = spec.method.init, spec.plain()
         return CellJob(
             key=cell.key if predict else cell.training_key,
             method=spec.method.text if predict else spec.method.training_text,
             training_method=spec.method.training_text,
             training_key=cell.training_key,
             init_key=spec.training_key(init) if init else None,
+            streams=plain.training_key(),
+            run_streams=plain.key() if predict else plain.training_key(),
             primary_attribute=cell.data.dataset.primary_attribute,
             data=self.inputs.of(cell),
             backbone=cell.backbone,

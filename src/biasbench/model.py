@@ -12,7 +12,10 @@ from biasbench.backbone import Backbone
 from biasbench.data import Batch
 from biasbench.errors import UsageError, printable
 from biasbench.head import Head
+from biasbench.job import Place
 from biasbench.method import Activations, Method
+from biasbench.shares import Shares
+from biasbench.together import Group
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # noqa: SLF001
 
@@ -25,7 +28,14 @@ class Model(nn.Module):
         self.backbone, self.head, self.method = backbone, head, method
 
     def forward(
-        self, x: Tensor, batch: Batch, start: str = "image", *, act: bool = True, keep: Collection[str] = ()
+        self,
+        x: Tensor,
+        batch: Batch,
+        start: str = "image",
+        *,
+        act: bool = True,
+        keep: Collection[str] = (),
+        shares: Shares | None = None,
     ) -> Activations:
         """Scores and kept activations.
 
@@ -35,6 +45,7 @@ class Model(nn.Module):
             start: Tap of `x`.
             act: Whether the method intervenes.
             keep: Taps to keep.
+            shares: Where `x` is a share of a batch: the head sees, and what is kept is of, the whole.
         """
         touches = self.method.touches if act else ()
         kept: dict[str, Tensor] = {}
@@ -46,7 +57,10 @@ class Model(nn.Module):
                 kept[tap] = x
             return x
 
-        embedding = self.backbone.run(visit(start, x), start, "embedding", visit)
+        with shares or nullcontext():
+            embedding = self.backbone.run(visit(start, x), start, "embedding", visit)
+        if shares is not None:
+            embedding, kept = shares.whole(embedding), {tap: shares.whole(value) for tap, value in kept.items()}
         return Activations(self.head(embedding), kept)
 
     def learns(self, train: str) -> list[nn.Parameter]:
@@ -119,20 +133,52 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def check_processes(device: str, processes: int) -> None:
+    """See that there is a place for each process of a cell.
+
+    Args:
+        device: As `choose_device` gives it.
+        processes: Of a cell.
+
+    Raises:
+        UsageError: When there are too few GPUs, or the device is one that cannot be shared out.
+
+    Example:
+        >>> check_processes("cpu", 2)
+    """
+    if processes == 1 or device == "cpu":
+        return
+    if device != "cuda":
+        raise UsageError(f"{device} is one device, not {processes}", fix="Use --device cuda or cpu, or --processes 1")
+    if processes > torch.cuda.device_count():
+        raise UsageError(
+            f"{processes} processes need {processes} GPUs, and there are {torch.cuda.device_count()}",
+            fix="Use fewer --processes",
+        )
+
+
 class Device:
-    """Where tensors live and in which precision they are multiplied.
+    """Where tensors live, in which precision they are multiplied, and who else works on the same cell.
 
     Args:
         name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`.
         precision: `"fp32"`, `"bf16"` or `"fp16"` (automatic mixed precision).
+        channels_last: Memory format of images and weights.
+        place: Of this process among several; the process of number N has the GPU of that number.
 
     Example:
         >>> Device("cpu", "fp32").put(torch.zeros(2)).device.type
         'cpu'
     """
 
-    def __init__(self, name: str, precision: str = "fp32", *, channels_last: bool = False) -> None:
+    def __init__(
+        self, name: str, precision: str = "fp32", *, channels_last: bool = False, place: Place | None = None
+    ) -> None:
+        if name == "cuda" and place is not None:
+            name = f"cuda:{place.rank}"
+            torch.cuda.set_device(place.rank)
         self.device = torch.device(name)
+        self.group = Group(place, self.device.type)
         self.precision = precision
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self._scalers: dict[int, torch.amp.GradScaler] = {}
@@ -167,19 +213,49 @@ class Device:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def step(self, optimiser: torch.optim.Optimizer, backward: Callable[[Callable[[Tensor], Tensor]], None]) -> None:
+    def shares(self, rows: int) -> Shares | None:
+        """How a batch of so many rows is computed in shares; None where there is one process."""
+        return None if self.group.size == 1 else Shares(self.group, rows, self.device, self.format)
+
+    def whole(self, batch: Batch, rows: int) -> Batch:
+        """A batch of so many rows, given this process's share of it."""
+        counts = self.group.counts(rows)
+
+        def gather(x: Tensor) -> Tensor:
+            return self.put(self.group.gather(x, counts))
+
+        return Batch(
+            gather(batch.images),
+            None if batch.targets is None else gather(batch.targets),
+            {k: gather(v) for k, v in batch.attributes.items()},
+            {k: gather(v) for k, v in batch.masks.items()},
+            self.group.gather(batch.index, counts),
+        )
+
+    def step(
+        self,
+        optimiser: torch.optim.Optimizer,
+        backward: Callable[[Callable[[Tensor], Tensor]], None],
+        look: Callable[[Callable[[Tensor], Tensor]], None] = lambda _scaled: None,
+    ) -> None:
         """One optimiser step; with fp16 the loss is scaled so that small gradients survive.
 
         Args:
             optimiser: Stepped after its gradients were cleared and computed.
             backward: Is handed a function to pass each loss through before `.backward()`.
+            look: Is handed the same when the gradients are there, before the step.
         """
         optimiser.zero_grad(set_to_none=True)
+        params = [p for group in optimiser.param_groups for p in group["params"]]
         if self.precision != "fp16":
             backward(lambda loss: loss)
+            self.group.average(params)
+            look(lambda loss: loss)
             optimiser.step()
             return
         scaler = self._scalers.setdefault(id(optimiser), torch.amp.GradScaler(self.device.type))
         backward(scaler.scale)
+        self.group.average(params)
+        look(scaler.scale)
         scaler.step(optimiser)
         scaler.update()

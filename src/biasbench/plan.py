@@ -16,7 +16,7 @@ from biasbench.faces import FACE, without_faces
 from biasbench.grammar import bind, canonical, parse
 from biasbench.head import default_head
 from biasbench.locate import open_dataset
-from biasbench.method import BuildInfo
+from biasbench.method import BuildInfo, Method, overrides
 from biasbench.metric import Metric
 from biasbench.planned import FIELD_TAPS, Cell, Data
 from biasbench.plugins import Plugins, default_metrics
@@ -192,6 +192,7 @@ class _Planner:
         metrics = tuple(request.metrics) or self.unasked
         text = canonical(component.name, options)
         pipeline = resolved.build()
+        check_together(recipe, resolved.typed, pipeline.components)
         wanted = dict.fromkeys((*pipeline.data, *request.secondary))
         secondary = {name: found for name in wanted if (found := self._open(name, recipe.limit)) is not None}
         if len(secondary) < len(wanted):
@@ -273,6 +274,26 @@ class _Planner:
         there = {f"{name}/{feature}" for name, other in secondary.items() for feature in other.provides_elsewhere}
         missing = sorted(wanted - data.provides - head.provides - there)
         return f"n/a: needs {', '.join(missing)}{without_faces(missing)}" if missing else None
+
+
+def check_together(recipe: Recipe, typed: str, components: Sequence[Method]) -> None:
+    """Refuse methods that act on a batch before it is whole, where several processes share batches.
+
+    Raises:
+        UsageError: Naming the method.
+
+    Example:
+        >>> from biasbench.recipe import load_recipe
+        >>> check_together(load_recipe("short", {"processes": 2}), "original", [])
+    """
+    for method in components if recipe.processes > 1 else ():
+        for point in ("prepare", "intervene"):
+            if overrides(method, point) and (point == "prepare" or method.stage == "train"):
+                raise UsageError(
+                    f"{typed}: {method.name} changes batches inside the network while it learns ({point}), which "
+                    "several processes see in part only",
+                    fix="Run it with --processes 1",
+                )
 
 
 def _one(text: str) -> tuple[Any]:

@@ -55,7 +55,7 @@ def predict_split(
     labels, embeddings = [], []
     model.eval()
     with torch.inference_mode():
-        for part in chunks(rows, size):
+        for part, counts in device.group.rounds(chunks(rows, size)):
             batch, x = source.batch(split, part, view, start, device, attributes=False)
             batch, x = source.prepared(model.method, batch, x, start)
             if len(x) != len(part):
@@ -63,10 +63,10 @@ def predict_split(
             with device.autocast():
                 out = model(x, batch, start, keep=keep)
             for name, value in out.scores.items():
-                scores.setdefault(name, []).append(value.float().cpu())
-            labels.append(model.head.decode(out.scores).cpu())
+                scores.setdefault(name, []).append(device.group.gather(value.float(), counts).cpu())
+            labels.append(device.group.gather(model.head.decode(out.scores), counts).cpu())
             if embedding:
-                embeddings.append(out.taps["embedding"].float().cpu())
+                embeddings.append(device.group.gather(out.taps["embedding"].float(), counts).cpu())
     joined = {name: torch.cat(values).numpy() for name, values in scores.items()}
     kept = {embedding: torch.cat(embeddings).numpy()} if embedding else {}
     check_finite({**joined, **{f"embedding {name}": array for name, array in kept.items()}}, split)

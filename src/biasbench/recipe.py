@@ -10,9 +10,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biasbench.errors import UsageError, did_you_mean, printable
 
@@ -77,7 +77,10 @@ class Recipe(BaseModel):
         embeddings: Whether predictions keep the embedding too.
         protocol: Measuring protocol.
         random_weights: Whether a backbone without local weights may start from random ones.
-        threads: CPU threads of a cell.
+        threads: CPU threads of each of a cell's processes.
+        processes: Processes that compute a cell together, each with a GPU of its own where there are GPUs. Batches
+            stay as they are; each process takes its share of the rows.
+        compile: Whether `torch.compile` makes the backbone's code.
         channels_last: Memory format of images and weights.
         micro_batch: Examples per forward pass of the task's step; None = the whole batch.
         eval_batch: Examples per forward pass in evaluation.
@@ -100,10 +103,31 @@ class Recipe(BaseModel):
     protocol: str = "wang2019"
     random_weights: bool = False
     threads: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1, le=64)
+    compile: bool = False
     channels_last: bool = True
     micro_batch: int | None = Field(default=None, ge=1)
     eval_batch: int = Field(default=64, ge=1)
     limit: int | None = Field(default=None, ge=8)
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        """Batches must be large enough for all processes: near-equal ones may be half as large as asked for."""
+        if self.processes > 1:
+            least = min(*(s.batch_size for s in self.stages), self.micro_batch or self.stages[0].batch_size)
+            if least < 2 * self.processes:
+                raise ValueError(f"batches of {least} are too small for {self.processes} processes: twice as many rows")
+            if self.compile:
+                raise ValueError("compile and more than one process do not go together")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What a training's key hashes of it; a field that came later only where it is not at its default."""
+        found = self.model_dump(mode="json", exclude={"protocol", "views", "embeddings"})
+        if self.train_views == "fixed":
+            found["views"] = self.views  # epochs take turns over them
+        later = {"processes": 1, "compile": False}
+        return {name: value for name, value in found.items() if name not in later or value != later[name]}
 
     def stages_run(self, *, started: bool) -> list[tuple[int, Stage]]:
         """The stages that run, numbered; a start from a finished run leaves out those that train only the head.

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,13 +191,18 @@ class RunSpec:
     beside: tuple[str, ...] = ()
     pictures: str = ""
 
+    def plain(self) -> RunSpec:
+        """The same cell in fp32 by one process of a CPU, nothing compiled.
+
+        Its keys name the random streams, so that a cell draws the same numbers however it is computed.
+        """
+        recipe = self.recipe.model_copy(update={"processes": 1, "compile": False})
+        return replace(self, recipe=recipe, device="cpu", precision="fp32")
+
     def training_payload(self, method: MethodSpec | None = None) -> dict[str, Any]:
         """What the training's key hashes."""
         method = method or self.method
         init = method.init
-        recipe = self.recipe.model_dump(mode="json", exclude={"protocol", "views", "embeddings"})
-        if self.recipe.train_views == "fixed":
-            recipe["views"] = self.recipe.views  # epochs take turns over them
         return {
             "schema": SCHEMA,
             "method": method.training_text,
@@ -206,7 +211,7 @@ class RunSpec:
             "pictures": self.pictures,
             "backbone": self.backbone,
             "weights": self.weights_digest,
-            "recipe": recipe,
+            "recipe": self.recipe.identity(),
             "seed": self.seed,
             "precision": self.precision,
             "device": self.device,

@@ -126,10 +126,13 @@ class Steps:
     def forward(self, rows: IntArray, view: View, data: str = "train") -> tuple[Activations, Batch]:
         t, keep = self.t, self.keep
         source = t.source if data == "train" else t.secondary[data]
-        batch, x = source.batch("train", rows, view, self.start, t.device, attributes=True)
+        mine = rows[t.device.group.span(len(rows))]
+        batch, x = source.batch("train", mine, view, self.start, t.device, attributes=True)
         batch, x = source.prepared(t.model.method, batch, x, self.start)
+        shares = t.device.shares(len(rows))
         with t.device.autocast():
-            return t.model(x, batch, self.start, act=self.stage.method, keep=keep), batch
+            out = t.model(x, batch, self.start, act=self.stage.method, keep=keep, shares=shares)
+        return out, batch if shares is None else t.device.whole(batch, len(rows))
 
     def task_loss(self, out: Activations, batch: Batch) -> Tensor:
         """The task's loss, weighted by the method, averaged over the batch."""
@@ -176,7 +179,7 @@ class Steps:
         value, length = 0.0, math.inf
 
         def backward(scaled: Callable[[Tensor], Tensor]) -> None:
-            nonlocal value, length
+            nonlocal value
             with torch.set_grad_enabled(not phase.detached):
                 out, batch = self.forward(rows, view, phase.data)
             with torch.enable_grad(), t.device.autocast():
@@ -185,12 +188,15 @@ class Steps:
                     loss = loss + self.task_loss(out, batch)
             value = float(loss.detach())
             scaled(loss).backward()  # type: ignore[no-untyped-call]
+
+        def look(scaled: Callable[[Tensor], Tensor]) -> None:
+            nonlocal length
             if phase.until:
                 norms = [p.grad.norm() for p in phase.params if p.grad is not None]
                 length = float(torch.stack(norms).norm() / scaled(torch.ones_like(norms[0])))
 
         with norms_held(t.model, own):
-            t.device.step(self.optimisers[phase.name], backward)
+            t.device.step(self.optimisers[phase.name], backward, look)
         if not abs(value) <= LARGEST:
             raise CellError(f"the loss of phase {phase.name} is not finite")
         return value, length

@@ -65,10 +65,19 @@ class Engine:
         """See that the cluster could hold every cell, and how many at a time; None for this machine alone.
 
         Raises:
-            UsageError: When no machine of the cluster could hold one.
+            UsageError: When no machine of the cluster could hold one, or there is no GPU for each process of a cell.
         """
+        processes = max((c.spec.recipe.processes for c in cells if c.reason is None), default=1)
         if self.cluster is None:
+            from biasbench.model import check_processes
+
+            check_processes(self.device, processes)
             return None
+        if self.gpus and 1 < processes != self.gpus:
+            raise UsageError(
+                f"{processes} processes of a cell need a GPU each, not {self.gpus:g} together",
+                fix=f"Use --gpus {processes}",
+            )
         demands = demands_of(cells, self.gpus)
         self.cluster.check(demands)
         return min((self.cluster.at_once(demand) for demand in demands), default=1)
@@ -128,4 +137,5 @@ def demands_of(cells: Sequence[Cell], gpus: float) -> list[Demand]:
     """What the cells of a plan need of one machine, each kind once."""
     from biasbench.executors.cluster import Demand
 
-    return [Demand(threads, gpus) for threads in sorted({c.spec.recipe.threads for c in cells if c.reason is None})]
+    cpus = {c.spec.recipe.threads * c.spec.recipe.processes for c in cells if c.reason is None}
+    return [Demand(count, gpus) for count in sorted(cpus)]

@@ -42,6 +42,10 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 )  # fmt: skip
 @click.option("--profile", type=Choice(PROFILES), help="Training recipe.  [default: short]")
 @click.option("--device", metavar="DEVICE", default="auto", help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), metavar="N",
+    help="Processes that compute a cell together, each with a GPU of its own if there are any.  [default: 1]",
+)  # fmt: skip
 @click.option("--precision", type=Choice(PRECISIONS), help="Arithmetic of the model.  [default: fp32]")
 @results_option
 @data_root_option
@@ -153,7 +157,11 @@ def asked_for(benchmark: Path | None, asked: Mapping[str, Any]) -> list[Request]
     from biasbench.plan import Request
 
     overrides = read_overrides(asked["overrides"])
-    apart = ("overrides", "seeds", "yes")
+    if asked["processes"] is not None:
+        if "processes" in overrides:
+            raise UsageError("--processes and --set recipe.processes say the same thing", fix="Give one of them")
+        overrides["processes"] = asked["processes"]
+    apart = ("overrides", "processes", "seeds", "yes")
     given = {key: value for key, value in asked.items() if key not in apart and value not in (None, ())}
     if benchmark is not None:
         from biasbench.benchmark import load_benchmark
@@ -224,7 +232,7 @@ def cells_at_a_time(cells: Sequence[Cell], device: str) -> int:
     """As many cells as the processor has cores for, four at most; one on an accelerator."""
     if device != "cpu" or not cells:
         return 1
-    threads = max(cell.spec.recipe.threads for cell in cells)
+    threads = max(cell.spec.recipe.threads * cell.spec.recipe.processes for cell in cells)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(4, cores // threads))
 

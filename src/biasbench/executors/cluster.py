@@ -65,7 +65,7 @@ class Node:
 def demand_of(job: Job, gpus: float) -> Demand:
     """What a job needs: training and prediction a processor a thread and the GPUs, everything else no GPU."""
     if isinstance(job, CellJob):
-        return Demand(job.recipe.threads, gpus)
+        return Demand(job.recipe.threads * job.recipe.processes, gpus)
     return Demand(job.threads if isinstance(job, MeasureJob) else 1)
 
 

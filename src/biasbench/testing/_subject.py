@@ -117,7 +117,8 @@ class Subject:
         )  # fmt: skip
         return CellJob(
             key=f"run-{self.task}", method=self.spec.text, training_method=self.spec.training_text,
-            training_key=f"training-{self.task}", init_key=None, primary_attribute="gender", data=data,
+            training_key=f"training-{self.task}", init_key=None, streams=f"training-{self.task}",
+            run_streams=f"run-{self.task}", primary_attribute="gender", data=data,
             backbone="conformance", backbone_options={}, recipe=recipe, seed=0, fingerprint="conformance",
             weights=WeightsInput(kind="random", label="random", digest="random", path=None), device="cpu",
             precision="fp32", predict=True, cache=folder / "cache", results=folder / "results", plugins=self.plugins,
