@@ -76,7 +76,7 @@ class Shares(TorchFunctionMode):
         self, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None,  # noqa: A002
         bias: Tensor | None, momentum: float, eps: float, training: bool,
     ) -> Tensor:  # fmt: skip
-        x, over = input.float(), [0, *range(2, input.ndim)]
+        x, over = input.float() if input.dtype.itemsize < 4 else input, [0, *range(2, input.ndim)]
         shape = [1, -1] + [1] * (input.ndim - 2)
         count = self.rows * x[0, 0].numel()  # of numbers that each channel has in the whole batch
         mean = self.group.total(x.sum(over)) / count  # [C]
