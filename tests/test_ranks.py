@@ -55,9 +55,10 @@ def biasbench_methods():
     return [Second]
 '''
 SAID = {
-    "die": "process 2 of the cell's 2 was killed (SIGKILL)", "leave": "process 2 of the cell's 2 ended without a result",
+    "die": "process 2 of the cell's 2 was killed (SIGKILL)",
+    "leave": "process 2 of the cell's 2 ended without a result", "change": "have drifted apart: loss differs",
     "raise": "ZeroDivisionError: a mistake in one place", "refuse": "only here is something wrong",
-    "stop": "it made no progress for 15 s",
+    "stop": "it made no progress for 30 s",
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_a_process_that_fails_ends_its_cell_with_a_line_and_no_other(tmp_path: P
     methods = [f"second(does='{does}')" for does in ("nothing", *SAID)]
     chosen = [word for method in methods for word in ("--method", method)]
     results = tmp_path / "results"
-    assert run(results, *chosen, "--plugin", str(plugin), "--processes", "2", "--stall-limit", "0.25") == 1
+    assert run(results, *chosen, "--plugin", str(plugin), "--processes", "2", "--stall-limit", "0.5") == 1
     unscored = [json.loads(path.read_bytes()) for path in (results / "unscored").iterdir()]
     reasons = {record["method"]: record["reason"] for record in unscored}
     assert set(reasons) == set(methods) - {methods[0]}

@@ -222,7 +222,7 @@ class Trainer:
                 set_random_state(self.device, saved["random"])
             losses = step.epoch(number, epoch, begun, between)
             step.check()
-            self.device.group.agree(partial(self._state, optimisers))
+            self.device.group.agree(partial(self._state, optimisers, losses))
             score, notes = self.evaluate(start, act=stage.method)
             self.progress.epoch += 1
             record = {"stage": number, "epoch": epoch + 1, "epochs": stage.epochs, "start": start, **losses}
@@ -239,8 +239,11 @@ class Trainer:
                 raise Stopped
         self.progress.stage, self.progress.epoch = position + 1, 0
 
-    def _state(self, optimisers: Mapping[str, torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
-        """All tensors that a training goes on from, by name."""
+    def _state(
+        self, optimisers: Mapping[str, torch.optim.Optimizer], losses: Mapping[str, float]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """An epoch's losses, and all tensors that the training goes on from, by name."""
+        yield from ((name, torch.tensor(value, dtype=torch.float64)) for name, value in losses.items())
         yield from ((f"the weight {name}", value) for name, value in self.model.state_dict().items())
         for name, optimiser in optimisers.items():
             tensors: dict[str, Tensor] = {}
