@@ -33,6 +33,12 @@ def coco_files() -> ModuleType:
     return _helper("coco_files")
 
 
+@pytest.fixture(scope="session")
+def several() -> ModuleType:
+    """The module `tests/helpers/several.py`."""
+    return _helper("several")
+
+
 @pytest.fixture
 def coco_folder(coco_files: ModuleType, tmp_path: Path) -> Callable[..., Path]:
     """Writes a small COCO folder after an optional change: `coco_folder(lambda files: ...)`."""

@@ -33,18 +33,6 @@ METHODS = [  # jlu follows its classifiers in float32, whatever the rest is in
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def several() -> ModuleType:
-    from importlib import util
-
-    spec = util.spec_from_file_location("several", Path(__file__).parent / "helpers" / "several.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def job_of(folder: Path, method: str, task: Task = "multilabel", **changed: Any) -> CellJob:
     """A cell on the conformance kit's pictures and backbone: 32 rows, batch norm everywhere."""
     job = Subject(method, task=task)._job(folder)

@@ -23,7 +23,7 @@ from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
 from biasbench.job import CellJob, DataInput, ImagesJob, Place
 from biasbench.method import BuildInfo, Pipeline, overrides
-from biasbench.model import Device, Model
+from biasbench.model import Device, Model, compile_segments
 from biasbench.plugins import load_plugins
 from biasbench.predict import predict_split, write_outputs
 from biasbench.recipe import Stage
@@ -110,6 +110,8 @@ class Cell:
             head = method.head(self.info) or default_head(task, backbone.channels["embedding"], weight)
         with seeded("method", job.streams):
             method.build(self.info)
+        if self.recipe.compile:
+            compile_segments(backbone)
         self.model = Model(backbone, head, method)
         self.device.module(self.model)
 

@@ -268,7 +268,8 @@ class Trainer:
     def _optimiser(self, params: list[nn.Parameter], lr: float, stage: Stage) -> torch.optim.Optimizer:
         if not params:
             raise CellError("a stage or phase has nothing to train")
-        fused = all(p.device.type in ("cpu", "cuda") for p in params)
+        # torch's fused SGD takes up unwritten memory as momentum when its first step is left out, as with fp16
+        fused = all(p.device.type in ("cpu", "cuda") for p in params) and self.device.precision != "fp16"
         head = {id(p) for p in self.model.head.parameters()} if stage.head_lr != 1 else set()
         split = [
             (lr, [p for p in params if id(p) not in head]),

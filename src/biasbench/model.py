@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -108,6 +109,21 @@ def norms_held(model: nn.Module, own: Collection[int] = ()) -> Iterator[None]:
     finally:
         for module in held:
             module.train(True)
+
+
+def compile_segments(backbone: Backbone) -> None:
+    """Let `torch.compile` make the code of every segment, when it is first run.
+
+    One code serves every batch size, so that the bits do not depend on which sizes came before: a training that goes
+    on from a checkpoint meets them in another order. What cannot be compiled fails; it does not fall back unseen.
+    """
+    from torch._dynamo import config
+
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helpers that outlive the cell
+    config.recompile_limit = 64  # segments, in training or not, frozen or not
+    config.fail_on_recompile_limit_hit = True
+    for segment in backbone.segments.values():
+        segment.compile(dynamic=True)
 
 
 def choose_device(wanted: str) -> str:
