@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick golden lint types docs campaign clean
+.PHONY: demo test quick golden lint types docs campaign gpu-check clean
 
 demo: $(READY)
 	$(BIN)/biasbench run benchmarks/scenes-demo.toml --results demo-results
@@ -37,6 +37,10 @@ docs: $(READY)
 # Long reproductions, in parts that are kept: `make campaign SHARD=1/4` runs a quarter.
 campaign: $(READY)
 	$(BIN)/python benchmarks/campaign/campaign.py --results campaign-results $(if $(SHARD),--shard $(SHARD))
+
+# Where there is a CUDA device: the same cells on it and on the CPU, compared.
+gpu-check: $(READY)
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) demo-results campaign-results
