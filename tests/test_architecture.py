@@ -21,10 +21,10 @@ LAYERS = (
     ("data", "hookspecs", "grammar", "seeds"), ("plugins", "recipe", "scoring", "config"),
     ("weights", "regions", "images", "download", "environment", "head", "metric"), ("pictures", "imports"),
     ("measures",), ("backbone", "datacheck", "faces", "locate"),
-    ("method",), ("model", "streams", "spec"), ("features", "checkpoint", "job"), ("source", "store", "tensorboard"),
+    ("method",), ("streams", "spec", "job"), ("together",), ("shares",), ("model",), ("features", "checkpoint"), ("source", "store", "tensorboard"),
     ("verify", "leftovers", "claims"), ("steps",), ("predict", "engine"), ("truth", "planned"), ("plan", "labels"),
     ("plots", "audit"), ("inputs", "benchmark"), ("guard",), ("measure", "cell", "commit", "jobs"), ("guarded",),
-    ("family",), ("child",), ("derived",), ("standings", "published", "runfolder", "pairs"), ("matrix",),
+    ("family", "ranks"), ("child",), ("derived",), ("standings", "published", "runfolder", "pairs"), ("matrix",),
     ("executors",), ("runner",), ("costs", "testing"), ("cli",),
     ("__main__",),
 )  # fmt: skip

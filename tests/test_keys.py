@@ -172,6 +172,7 @@ OTHER = {
     "name": "other", "select": "best", "class_weights": False, "crop": 20, "short_side": 26, "pixels": "native",
     "train_views": "fresh", "cache": False, "views": 3, "embeddings": True, "random_weights": True, "threads": 2,
     "channels_last": False, "micro_batch": 4, "eval_batch": 8, "limit": 9,
+    "processes": 2, "compile": True,
 }  # fmt: skip
 STAGE = {
     "train": "all", "epochs": 7, "lr": 0.5, "head_lr": 10.0, "optimizer": "sgd", "momentum": 0.1, "batch_size": 5,
