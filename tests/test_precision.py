@@ -81,7 +81,7 @@ def test_it_comes_out_as_in_fp32(
     # an adversary's game makes much of rounding in fp32, and less than halved precision does of itself
     method = "adv-conv4(warmup=2, weight=0.5)" if kind in ("bf16", "fp16") else "original"
     plain, other = (
-        several.found_by(1, lambda _place, kind=kind: computed(tmp_path, kind, method), tmp_path / kind)
+        several.found_by(1, lambda _member, kind=kind: computed(tmp_path, kind, method), tmp_path / kind)
         for kind in ("fp32", kind)
     )
     losses, scores = TOLERANCE[kind]

@@ -14,7 +14,7 @@ from torch import nn
 from biasbench.cell import Cell
 from biasbench.data import SPLITS, Task
 from biasbench.errors import UsageError
-from biasbench.job import CellJob, Place
+from biasbench.job import CellJob, Member
 from biasbench.model import Device, check_processes
 from biasbench.recipe import Recipe, Stage, load_recipe
 from biasbench.shares import Shares
@@ -40,7 +40,7 @@ def job_of(folder: Path, method: str, task: Task = "multilabel", **changed: Any)
     return job.model_copy(update={"recipe": recipe})
 
 
-def computed(job: CellJob, place: Place | None, *, exact: bool = True, naive: bool = False) -> dict[str, Any]:
+def computed(job: CellJob, member: Member | None, *, exact: bool = True, naive: bool = False) -> dict[str, Any]:
     """Every loss of every epoch, the weights, and what is said of every split.
 
     `exact`: in float64, where rounding stays so small that nothing else can hide behind it. An adversary's game
@@ -49,7 +49,7 @@ def computed(job: CellJob, place: Place | None, *, exact: bool = True, naive: bo
     if naive:  # what averaging gradients alone does: every process its own loss of its own rows
         Shares.whole = Device.whole = _own_rows  # type: ignore[method-assign, assignment]
         Group.agree = lambda _self, _state: None  # type: ignore[method-assign]  # it would say so
-    cell = cell_of(job, place, exact=exact)
+    cell = cell_of(job, member, exact=exact)
     log = cell.fit(Store(job.results, create=True)).log
     found: dict[str, Any] = {f"log/{i}/{k}": v for i, r in enumerate(log) for k, v in r.items() if k != "start"}
     found |= {f"state/{k}": v.detach().numpy().copy() for k, v in cell.model.state_dict().items()}
@@ -59,9 +59,9 @@ def computed(job: CellJob, place: Place | None, *, exact: bool = True, naive: bo
     return found
 
 
-def cell_of(job: CellJob, place: Place | None, *, exact: bool = True) -> Cell:
+def cell_of(job: CellJob, member: Member | None, *, exact: bool = True) -> Cell:
     """The cell, in float64 if `exact`; for a process of its own."""
-    cell = Cell(job, lambda _event: None, place)
+    cell = Cell(job, lambda _event: None, member)
     if exact:
         cell.model.double()
         put = Device.put
@@ -87,7 +87,7 @@ def test_two_processes_compute_what_one_does(
 ) -> None:
     one, two = (
         several.found_by(
-            n, lambda place, n=n: computed(job_of(tmp_path / str(n), method, task), place, exact=exact), tmp_path
+            n, lambda member, n=n: computed(job_of(tmp_path / str(n), method, task), member, exact=exact), tmp_path
         )
         for n in (1, 2)
     )
@@ -104,7 +104,7 @@ def test_averaging_gradients_of_shares_alone_would_not(several: ModuleType, tmp_
     one, two = (
         several.found_by(
             n,
-            lambda place, n=n: computed(job_of(tmp_path / str(n), method, "multiclass"), place, naive=n == 2),
+            lambda member, n=n: computed(job_of(tmp_path / str(n), method, "multiclass"), member, naive=n == 2),
             tmp_path,
         )
         for n in (1, 2)
@@ -115,7 +115,7 @@ def test_averaging_gradients_of_shares_alone_would_not(several: ModuleType, tmp_
 def test_in_fp32_they_agree_but_for_rounding(several: ModuleType, tmp_path: Path) -> None:
     one, two = (
         several.found_by(
-            n, lambda place, n=n: computed(job_of(tmp_path / str(n), "original"), place, exact=False), tmp_path
+            n, lambda member, n=n: computed(job_of(tmp_path / str(n), "original"), member, exact=False), tmp_path
         )
         for n in (1, 2)
     )
@@ -126,7 +126,7 @@ def test_in_fp32_they_agree_but_for_rounding(several: ModuleType, tmp_path: Path
 def test_three_processes_with_micro_batches_agree_with_one(several: ModuleType, tmp_path: Path) -> None:
     one, three = (
         several.found_by(
-            n, lambda place, n=n: computed(job_of(tmp_path / str(n), ADVERSARY, micro_batch=6), place), tmp_path
+            n, lambda member, n=n: computed(job_of(tmp_path / str(n), ADVERSARY, micro_batch=6), member), tmp_path
         )
         for n in (1, 3)
     )
@@ -135,33 +135,33 @@ def test_three_processes_with_micro_batches_agree_with_one(several: ModuleType, 
 
 
 def test_a_resumed_training_has_the_same_bits(several: ModuleType, tmp_path: Path) -> None:
-    def stopped(place: Place | None) -> dict[str, Any]:
+    def stopped(member: Member | None) -> dict[str, Any]:
         job = job_of(tmp_path / "stopped", ADVERSARY)
         asked = [0]
 
         def stop() -> bool:
             asked[0] += 1
-            return asked[0] == 2 and place is not None and place.rank == 0  # the first process alone is asked
+            return asked[0] == 2 and member is not None and member.rank == 0  # the first process alone is asked
 
         with pytest.raises(Stopped):
-            cell_of(job, place).fit(Store(job.results, create=True), stop)
+            cell_of(job, member).fit(Store(job.results, create=True), stop)
         return {"asked": asked[0]}
 
     assert several.found_by(2, stopped, tmp_path)["asked"] == 2
-    resumed = several.found_by(2, lambda place: computed(job_of(tmp_path / "stopped", ADVERSARY), place), tmp_path)
-    whole = several.found_by(2, lambda place: computed(job_of(tmp_path / "whole", ADVERSARY), place), tmp_path)
+    resumed = several.found_by(2, lambda member: computed(job_of(tmp_path / "stopped", ADVERSARY), member), tmp_path)
+    whole = several.found_by(2, lambda member: computed(job_of(tmp_path / "whole", ADVERSARY), member), tmp_path)
     assert farthest(whole, resumed, "") == 0
 
 
 def test_processes_that_drift_apart_are_stopped(several: ModuleType, tmp_path: Path) -> None:
-    def drifting(place: Place | None) -> dict[str, Any]:
-        cell = Cell(job_of(tmp_path, ADVERSARY), lambda _event: None, place)
+    def drifting(member: Member | None) -> dict[str, Any]:
+        cell = Cell(job_of(tmp_path, ADVERSARY), lambda _event: None, member)
         epoch = cell.device.group.agree
         seen: list[int] = []
 
         def spoilt(state: Any) -> None:
             seen.append(1)
-            if len(seen) == 2 and place is not None and place.rank == 1:
+            if len(seen) == 2 and member is not None and member.rank == 1:
                 with torch.no_grad():
                     cell.model.head.linear.bias[0] += 1e-7
             epoch(state)
@@ -208,7 +208,7 @@ def passed(group: Group, *layers: nn.Module) -> dict[str, Any]:
 def test_batch_norm_and_dropout_see_the_whole_batch(several: ModuleType, tmp_path: Path, size: int) -> None:
     layers = (nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.4))
     one = passed(Group(), *layers)
-    some = several.found_by(size, lambda place: passed(Group(place), nn.BatchNorm2d(4), *layers[1:]), tmp_path)
+    some = several.found_by(size, lambda member: passed(Group(member), nn.BatchNorm2d(4), *layers[1:]), tmp_path)
     assert farthest(one, some, "") < 1e-6
     assert (one["out"] == 0).any()  # something was dropped
 
@@ -216,13 +216,13 @@ def test_batch_norm_and_dropout_see_the_whole_batch(several: ModuleType, tmp_pat
 def test_other_chance_in_a_backbone_is_refused(several: ModuleType, tmp_path: Path) -> None:
     passed(Group(), Chance())
     with pytest.raises(RuntimeError, match="draws random numbers while it learns"):
-        several.found_by(2, lambda place: passed(Group(place), Chance()), tmp_path)
+        several.found_by(2, lambda member: passed(Group(member), Chance()), tmp_path)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1027, 2), (1027, 3), (3, 2), (1, 3)])
 def test_uneven_splits_lose_and_double_nothing(several: ModuleType, tmp_path: Path, rows: int, size: int) -> None:
-    def gathered(place: Place | None) -> dict[str, Any]:
-        group, found = Group(place), []
+    def gathered(member: Member | None) -> dict[str, Any]:
+        group, found = Group(member), []
         for part, counts in group.rounds(chunks(np.arange(rows), 64)):
             found.append(group.gather(torch.from_numpy(part), counts))
         return {"rows": torch.cat(found).numpy()}
@@ -231,8 +231,8 @@ def test_uneven_splits_lose_and_double_nothing(several: ModuleType, tmp_path: Pa
 
 
 def test_what_each_process_says_arrives_whole(several: ModuleType, tmp_path: Path) -> None:
-    def said(place: Place | None) -> dict[str, Any]:
-        group = Group(place)
+    def said(member: Member | None) -> dict[str, Any]:
+        group = Group(member)
         every = group.all_of(["é" * group.rank, group.rank])
         return {"every": every == [["é" * r, r] for r in range(3)], "told": group.told(group.rank == 0)}
 

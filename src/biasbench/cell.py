@@ -21,7 +21,7 @@ from biasbench.features import FeatureBank, View, bank_parts
 from biasbench.guard.again import Again
 from biasbench.head import class_weights, default_head
 from biasbench.images import ImageStore, Loader, SplitInput
-from biasbench.job import CellJob, DataInput, ImagesJob, Place
+from biasbench.job import CellJob, DataInput, ImagesJob, Member
 from biasbench.method import BuildInfo, Pipeline, overrides
 from biasbench.model import Device, Model, compile_segments
 from biasbench.plugins import load_plugins
@@ -58,17 +58,17 @@ class Cell:
     Args:
         job: What to do.
         send: Tells the parent.
-        place: Of this process among several.
+        member: Of this process among several.
     """
 
-    def __init__(self, job: CellJob, send: Send, place: Place | None = None) -> None:
+    def __init__(self, job: CellJob, send: Send, member: Member | None = None) -> None:
         torch.set_num_threads(job.recipe.threads)
         if job.device != "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.job, self.send = job, send
         self.said = time.monotonic()
         self.recipe, self.data = job.recipe, job.data
-        self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last, place=place)
+        self.device = Device(job.device, job.precision, channels_last=job.recipe.channels_last, member=member)
         self.plugins = load_plugins(job.plugins)
         self.tables = {split: job.data.read(path) for split, path in job.data.tables.items()}
         self.others = {

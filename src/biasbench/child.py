@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from biasbench.errors import EXIT_BUG, BiasBenchError
 from biasbench.family import adopt
 from biasbench.faults import point
-from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob, Place
+from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob, Member
 from biasbench.plugins import describe_exception
 from biasbench.ranks import Ranks
 from biasbench.stopping import Asked, Stopped
@@ -96,11 +96,11 @@ class Computing:
 
         search(job.folders, job.data.tables, job.data.root, send)
 
-    def cell(self, job: CellJob, send: Send, place: Place | None = None) -> CellWork:
+    def cell(self, job: CellJob, send: Send, member: Member | None = None) -> CellWork:
         """What trains and predicts a cell, as one of several processes or alone."""
         from biasbench.guarded import GuardedCell
 
-        return GuardedCell(job, send, place)
+        return GuardedCell(job, send, member)
 
     def measure(self, job: MeasureJob) -> list[dict[str, Any]]:
         """The measurements of a run."""
@@ -182,9 +182,9 @@ def _run_together(job: CellJob, channel: Channel, computing: Computing) -> None:
     store = Store(job.results)
     trained = store.has_training(job.training_key)
 
-    def follow(place: Place) -> Mapping[str, Any] | None:
+    def follow(member: Member) -> Mapping[str, Any] | None:
         try:
-            computing.cell(job, lambda _event: None, place).follow(store, trained=trained)
+            computing.cell(job, lambda _event: None, member).follow(store, trained=trained)
         except Stopped:
             return None
         except BaseException as error:
@@ -193,7 +193,7 @@ def _run_together(job: CellJob, channel: Channel, computing: Computing) -> None:
 
     meeting = store.aside("group", job.key)
     with Ranks(job.recipe.processes, meeting, follow, channel.send, channel.connection) as ranks:
-        _run_cell(job, channel, computing.cell(job, channel.send, ranks.place))
+        _run_cell(job, channel, computing.cell(job, channel.send, ranks.member))
 
 
 def _run_cell(job: CellJob, channel: Channel, cell: CellWork) -> None:

@@ -20,7 +20,7 @@ from biasbench.guard.files import Files, hubs, refusal
 from biasbench.guard.flags import FLAGS, flags_of
 from biasbench.guard.state import State, seed_globals, settings
 from biasbench.images import ImageStore
-from biasbench.job import CellJob, DataInput, Place
+from biasbench.job import CellJob, DataInput, Member
 from biasbench.predict import read_outputs
 from biasbench.rng import seed_for
 from biasbench.store import Store
@@ -35,13 +35,13 @@ class GuardedCell:
     Args:
         job: What to do.
         send: Tells the parent.
-        place: Of this process among several.
+        member: Of this process among several.
 
     Attributes:
         manifest: Of the training.
     """
 
-    def __init__(self, job: CellJob, send: Callable[[Mapping[str, Any]], None], place: Place | None = None) -> None:
+    def __init__(self, job: CellJob, send: Callable[[Mapping[str, Any]], None], member: Member | None = None) -> None:
         self.job, self.code = job, Code()
         data = [job.data, *job.secondary.values()]
         self.scratch = _scratch(job)
@@ -53,7 +53,7 @@ class GuardedCell:
         self.files.watch()
         before = settings()
         seed_globals(seed_for("globals", job.streams))
-        self.cell = Cell(job, send, place)
+        self.cell = Cell(job, send, member)
         self.state = State(self.cell, [file for d in data for file in _input_files(d)], before)
         self.told: dict[str, None] = {}
 

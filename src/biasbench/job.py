@@ -59,8 +59,8 @@ class DataInput(_Message):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a process stands among those that compute one cell together.
+class Member:
+    """One of the processes that compute a cell together.
 
     Attributes:
         rank: Its number, from 0.

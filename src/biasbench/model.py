@@ -13,7 +13,7 @@ from biasbench.backbone import Backbone
 from biasbench.data import Batch
 from biasbench.errors import UsageError, printable
 from biasbench.head import Head
-from biasbench.job import Place
+from biasbench.job import Member
 from biasbench.method import Activations, Method
 from biasbench.shares import Shares
 from biasbench.together import Group
@@ -180,7 +180,7 @@ class Device:
         name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`.
         precision: `"fp32"`, `"bf16"` or `"fp16"` (automatic mixed precision).
         channels_last: Memory format of images and weights.
-        place: Of this process among several; the process of number N has the GPU of that number.
+        member: Of this process among several; the process of number N has the GPU of that number.
 
     Example:
         >>> Device("cpu", "fp32").put(torch.zeros(2)).device.type
@@ -188,13 +188,13 @@ class Device:
     """
 
     def __init__(
-        self, name: str, precision: str = "fp32", *, channels_last: bool = False, place: Place | None = None
+        self, name: str, precision: str = "fp32", *, channels_last: bool = False, member: Member | None = None
     ) -> None:
-        if name == "cuda" and place is not None:
-            name = f"cuda:{place.rank}"
-            torch.cuda.set_device(place.rank)
+        if name == "cuda" and member is not None:
+            name = f"cuda:{member.rank}"
+            torch.cuda.set_device(member.rank)
         self.device = torch.device(name)
-        self.group = Group(place, self.device.type)
+        self.group = Group(member, self.device.type)
         self.precision = precision
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self._scalers: dict[int, torch.amp.GradScaler] = {}

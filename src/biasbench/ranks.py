@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from biasbench.errors import EXIT_CELLS_FAILED
-from biasbench.job import Place
+from biasbench.job import Member
 
-Follow = Callable[[Place], Mapping[str, Any] | None]
+Follow = Callable[[Member], Mapping[str, Any] | None]
 _PATIENCE = 20.0
 """Seconds for the word of a process that failed to arrive, when the first one notices."""
 
@@ -52,15 +52,15 @@ class Ranks:
     ) -> None:
         self.size, self.fail, self.over = size, fail, False
         self.folder = folder
-        self.place = Place(0, size, self.folder / "group")
+        self.member = Member(0, size, self.folder / "group")
         self.processes: list[BaseProcess] = []
         self.pipes: list[Connection] = []
         context = multiprocessing.get_context("fork")  # of a process as clean as the runner's server made it
         for rank in range(1, size):
             here, there = context.Pipe()
             closing = [close, here, *self.pipes]
-            place = Place(rank, size, self.place.file)
-            process = context.Process(target=_main, args=(place, there, closing, follow))
+            member = Member(rank, size, self.member.file)
+            process = context.Process(target=_main, args=(member, there, closing, follow))
             process.start()
             there.close()
             self.processes.append(process)
@@ -131,14 +131,14 @@ def _word(pipe: Connection) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _main(place: Place, pipe: Connection, close: list[Connection], follow: Follow) -> None:
+def _main(member: Member, pipe: Connection, close: list[Connection], follow: Follow) -> None:
     """A further process, from beginning to end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the first process is asked to end, and tells the others
     for connection in close:
         connection.close()
     _end_with_first(pipe)
-    said = follow(place)
+    said = follow(member)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

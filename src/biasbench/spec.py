@@ -217,6 +217,7 @@ class RunSpec:
             "device": self.device,
             "sources": sorted({*method.training_sources, *self.plugin_sources}),
             "init": self.training_key(init) if init else None,
+            **({} if (self.device, self.precision) == ("cpu", "fp32") else {"streams": "plain"}),
             **self._boxes,
             **self._others(method),
         }

@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from biasbench.data import IntArray
 from biasbench.errors import CellError
-from biasbench.job import Place
+from biasbench.job import Member
 
 _NEVER = datetime.timedelta(days=30)  # a process that died is seen at once, one that hangs is the stall limit's
 
 
 class Group:
-    """The processes of one cell; without a place, this one alone, and every call gives back what it got.
+    """The processes of one cell, or this one alone: every call then gives back what it got.
 
     Args:
-        place: Of this process.
+        member: Which of them this is; None when it is alone.
         device: `"cpu"` or `"cuda"`: what tensors are gathered on.
 
     Attributes:
@@ -48,16 +48,16 @@ class Group:
         (True, [5], True)
     """
 
-    def __init__(self, place: Place | None = None, device: str = "cpu") -> None:
-        self.rank, self.size = (place.rank, place.size) if place else (0, 1)
-        if place is None:
+    def __init__(self, member: Member | None = None, device: str = "cpu") -> None:
+        self.rank, self.size = (member.rank, member.size) if member else (0, 1)
+        if member is None:
             return
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing listens to a network
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-            store=dist.FileStore(str(place.file), place.size),  # type: ignore[attr-defined]
-            rank=place.rank, world_size=place.size, timeout=_NEVER,
+            store=dist.FileStore(str(member.file), member.size),  # type: ignore[attr-defined]
+            rank=member.rank, world_size=member.size, timeout=_NEVER,
         )  # fmt: skip
 
     @property

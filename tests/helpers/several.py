@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from biasbench.job import Place
+from biasbench.job import Member
 
 Found = dict[str, Any]
-Work = Callable[[Place | None], Mapping[str, Any]]
+Work = Callable[[Member | None], Mapping[str, Any]]
 
 
 def found_by(size: int, work: Work, folder: Path) -> Found:
-    """What `work(place)` returns in the first of `size` processes; one process has no place.
+    """What `work(member)` returns in the first of `size` processes; one process alone is given None.
 
     Raises:
         RuntimeError: With the text of every process that failed.
@@ -28,9 +28,9 @@ def found_by(size: int, work: Work, folder: Path) -> Found:
     folder.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     context = multiprocessing.get_context("fork")
-    places = [Place(rank, size, folder / f"meet-{mark}") if size > 1 else None for rank in range(size)]
+    members = [Member(rank, size, folder / f"meet-{mark}") if size > 1 else None for rank in range(size)]
     outs = [folder / f"{mark}-{rank}" for rank in range(size)]
-    processes = [context.Process(target=_one, args=(p, work, o)) for p, o in zip(places, outs, strict=True)]
+    processes = [context.Process(target=_one, args=(p, work, o)) for p, o in zip(members, outs, strict=True)]
     for process in processes:
         process.start()
     for process in processes:
@@ -43,11 +43,11 @@ def found_by(size: int, work: Work, folder: Path) -> Found:
         return {name: file[name] for name in file.files}
 
 
-def _one(place: Place | None, work: Work, out: Path) -> None:
+def _one(member: Member | None, work: Work, out: Path) -> None:
     torch.set_num_threads(1)
     try:
-        found = work(place)
-        if place is None or place.rank == 0:
+        found = work(member)
+        if member is None or member.rank == 0:
             np.savez(out.with_suffix(".npz"), **{k: np.asarray(v) for k, v in found.items()})
     except BaseException:
         out.with_suffix(".txt").write_text(traceback.format_exc())

@@ -29,7 +29,7 @@ def show_plan(
         jobs: Cells at a time.
         as_json: Whether to print JSON.
     """
-    from biasbench.cli.estimates import estimate_of, work_of
+    from biasbench.cli.estimates import estimate_of, measurable, work_of
     from biasbench.cli.output import emit, emit_json, grid, render
 
     work = work_of(cells, settings, plugins)
@@ -46,7 +46,9 @@ def show_plan(
     emit(render(grid(HEADS, shown)))
     if len(rows) > SHOWN:
         emit(f"… and {len(rows) - SHOWN} more; --json has them all.\n")
-    emit("\n".join([*_counts(work, len(rows)), *_times(estimate, work), "Nothing was run."]))
+    emit(
+        "\n".join([*_counts(work, len(rows)), *_times(estimate, work, measured=measurable(cells)), "Nothing was run."])
+    )
 
 
 def _row(cell: Cell, work: Work) -> dict[str, Any]:
@@ -85,13 +87,15 @@ def _counts(work: Work, cells: int) -> list[str]:
     return lines
 
 
-def _times(estimate: Estimate | None, work: Work) -> list[str]:
+def _times(estimate: Estimate | None, work: Work, *, measured: bool) -> list[str]:
     from biasbench.cli.estimates import span
     from biasbench.cli.output import size
 
     if not work.jobs:
         return []
     if estimate is None:
+        if not measured:
+            return ["No estimate in hours: what several processes or compiled code take is not measured."]
         return ["Run 'biasbench doctor --measure' for an estimate in hours."]
     low, high = estimate.wall
     parts = sorted(estimate.by_part().items(), key=lambda item: -item[1])

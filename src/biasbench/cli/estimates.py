@@ -29,10 +29,15 @@ def estimate_of(
     """The same in hours, by what was measured here; None where nothing was."""
     from biasbench.costs.estimate import Estimate
 
-    if any(cell.spec.recipe.processes > 1 or cell.spec.recipe.compile for cell in cells):
-        return None  # nobody measured how fast these are
+    if not measurable(cells):
+        return None
     rates = _rates(cells, settings, device)
     return None if rates is None else Estimate(work or work_of(cells, settings, plugins), rates, jobs)
+
+
+def measurable(cells: Sequence[Cell]) -> bool:
+    """Whether `doctor --measure` measures cells of these kinds: by one process, nothing compiled."""
+    return not any(cell.spec.recipe.processes > 1 or cell.spec.recipe.compile for cell in cells)
 
 
 def _rates(cells: Sequence[Cell], settings: Settings, device: str) -> Rates | None:
