@@ -237,13 +237,9 @@ def test_t1_a_pickle_among_our_checkpoints_is_not_read(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-def test_the_command_says_what_it_wrote(tmp_path: Path, near: None) -> None:
-    from click.testing import CliRunner
-
-    from biasbench.cli.importweights import importweights_command
-
+def test_the_command_says_what_it_wrote(cli: Any, tmp_path: Path, near: None) -> None:
     (tmp_path / "w.pth").write_bytes(WHOLE)
     out = tmp_path / "w.safetensors"
-    said = CliRunner().invoke(importweights_command, [str(tmp_path / "w.pth"), "--out", str(out)])
-    assert (said.exit_code, said.output.startswith(f"{out}: 1 tensors, 30 numbers, ")) == (0, True)
-    assert hash_file(out)[:16] in said.output
+    said = cli("import-weights", tmp_path / "w.pth", "--out", out)
+    assert (said.code, said.out.startswith(f"{out}: 1 tensors, 30 numbers, ")) == (0, True)
+    assert hash_file(out)[:16] in said.out
