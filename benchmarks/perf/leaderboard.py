@@ -5,10 +5,10 @@ columns of the built-in metrics, 100 methods a data set, of which the first is t
 with; every second row lacks its last planned seed. They are kept in --folder, where the same command finds them again.
 
 The first reading reads every file of every run and makes the store's index. After it every reading is a process of
-its own, by turns with a bare interpreter, which has to be paid in any case; then one run is measured again, and the
-board is read once more. What a reading includes: the interpreter, discovery of plugins, a look at the time stamp of
-every run, the SHA-256 of the plan, and printing. Files are in the system's cache. Wall time means something on an idle
-machine alone; CPU time stands beside it.
+its own, by turns with a bare interpreter, which has to be paid in any case; then one run of the plain model is
+measured again, and the board is read once more: the rows of its data set are made anew. What a reading includes: the
+interpreter, discovery of plugins, a look at the time stamp of every run, the SHA-256 of the plan, and printing. Files
+are in the system's cache. Wall time means something on an idle machine alone; CPU time stands beside it.
 
 Limits: 2 s and 300 MB.
 """
