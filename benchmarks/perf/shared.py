@@ -1,0 +1,92 @@
+"""All rows of Table 4 of Wang et al. 2019 with shared stages and caches, against each row trained on its own.
+
+The rows of benchmarks/scenes-table4.toml that are in the table, on a small part of the generated scenes, with the
+`short` profile, one after the other in this process:
+
+* shared: one results folder and one cache, as in `biasbench run scenes-table4`. Rows that start from the finished plain
+  model find it; rows that see the same pictures find them decoded, and passed through the frozen layers;
+* alone: a results folder and a cache for each row, so that each decodes, fills its own stored activations, and trains
+  what it starts from.
+
+What is counted is training, not measuring. The counts are the planner's (`--dry-run`).
+
+Wanted: 2.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from cells import TINY, plan, scenes, train
+from sides import by_turns, ratio, tell, timed
+
+from biasbench.benchmark import load_benchmark
+from biasbench.costs.counts import Work
+from biasbench.costs.work import plan_work
+from biasbench.plugins import load_plugins
+
+ROWS = 10  # of the file; what follows them is not in the table
+SMALL = ["original", "adv-conv5", "alpha-1"]
+
+
+def counts(work: Work) -> Mapping[str, int]:
+    """Of all jobs but measurements."""
+    found = {"trainings": 0, "files decoded": 0, "pictures through frozen layers": 0, "pictures trained on": 0}
+    for job in work.jobs:
+        found["trainings"] += job.training
+        for part in job.parts:
+            found["files decoded"] += part.decoded
+            if part.name == "features":
+                found["pictures through frozen layers"] += part.rows
+            if part.name.startswith("stage"):
+                found["pictures trained on"] += part.times * part.rows
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--pictures", type=click.IntRange(min=64), default=400, show_default=True, help="To train on.")
+@click.option("--network", default="resnet18", show_default=True)
+@click.option("--turns", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--small", is_flag=True, help="Three rows, 64 pictures, a network of three layers: does it run at all?")
+def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
+    """See the text of this file."""
+    rows = [row.method for row in load_benchmark(Path("scenes-table4")).rows][:ROWS]
+    if small:
+        rows, pictures, network, turns = SMALL, 64, "tiny", 1
+    data = scenes(pictures, pictures * 2 // 5)
+    with tempfile.TemporaryDirectory(prefix="biasbench-perf-") as name:
+        folder = Path(name)
+        number = iter(range(10**6))
+
+        def run(methods: list[str]) -> None:
+            own = str(next(number))
+            cells, jobs = plan(folder, methods, data, network, {}, results=f"results-{own}", cache=f"cache-{own}")
+            for cell in cells:
+                train(cell, jobs)
+
+        cells, _ = plan(folder, rows, data, network, {})
+        runs = [cell.spec.method.text for cell in cells]
+        for row in sorted(set(rows) - {row for row in rows if row in runs}):
+            click.echo(f"{row}: told in full or cannot run here")
+        plugins = load_plugins([TINY])
+        together = counts(plan_work(cells, None, folder / "none", plugins))
+        apart = [counts(plan_work([cell], None, folder / "none", plugins)) for cell in cells]
+        sides = {
+            "shared": lambda: timed(lambda: run(rows)),
+            "alone": lambda: timed(lambda: [run([row]) for row in rows]),
+        }
+        found = by_turns(sides, turns)
+    click.echo(f"{len(runs)} rows, {pictures} pictures to train on, {network}")
+    for what, count in together.items():
+        click.echo(f"{what}: shared {count:,}, alone {sum(one[what] for one in apart):,}")
+    per = dict.fromkeys(found, 1.0)
+    tell(found, per, "for all rows")
+    ratio(found, per, "alone", "shared", 2)
+
+
+if __name__ == "__main__":
+    main()
