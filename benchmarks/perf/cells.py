@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +80,4 @@ def epochs(job: CellJob) -> list[Took]:
         cell = Cell(job, told)
         stamps.append(now())
         cell.train(Store(job.results))
-    return [between(a, b) for a, b in zip(stamps[:-1], stamps[1:], strict=True)]
+    return [between(a, b) for a, b in pairwise(stamps)]

@@ -108,12 +108,12 @@ def in_child(way: str, folder: Path, passes: int) -> Took:
     return Took(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(way: str, folder: Path, passes: int) -> None:
-    torch.set_num_threads(1)
+def here(way: str, folder: Path, passes: int) -> Took:
+    """Seconds of a pass in this process."""
     go = one_pass(way, folder)
     go(0)
     took = timed(lambda: [go(epoch) for epoch in range(1, passes + 1)])
-    print(json.dumps([seconds / passes for seconds in took]))
+    return Took(took.wall / passes, took.cpu / passes)
 
 
 def apart(folder: Path) -> float:
@@ -137,7 +137,9 @@ def apart(folder: Path) -> float:
 def main(pictures: int, turns: int, way: str | None, folder: Path, passes: int, *, small: bool) -> None:
     """See the text of this file."""
     if way is not None:
-        return measure(way, folder, passes)
+        torch.set_num_threads(1)
+        print(json.dumps(here(way, folder, passes)))
+        return
     if small:
         pictures, turns = 16, 1
     with tempfile.TemporaryDirectory(prefix="biasbench-perf-") as name:
@@ -150,7 +152,7 @@ def main(pictures: int, turns: int, way: str | None, folder: Path, passes: int, 
         click.echo(f"{pictures} files of {size:.0f} kB; making the store: {shown(each)} of CPU a picture, once")
         many = {"DataLoader": 1, "each epoch": 1, "store": 20}
         sides: dict[str, Any] = {
-            way: lambda way=way: in_child(way, folder, passes if small else many[way]) for way in WAYS
+            way: lambda way=way: here(way, folder, 1) if small else in_child(way, folder, many[way]) for way in WAYS
         }
         found = by_turns(sides, turns)
         per = dict.fromkeys(WAYS, float(pictures))
@@ -158,7 +160,6 @@ def main(pictures: int, turns: int, way: str | None, folder: Path, passes: int, 
         ratio(found, per, "DataLoader", "each epoch", 2)
         ratio(found, per, "DataLoader", "store", 15, "ratio of the store")
         click.echo(f"centre crops: {apart(folder):.2f} of 255 levels apart on average")
-    return None
 
 
 if __name__ == "__main__":

@@ -16,35 +16,22 @@ Wanted: 2.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 from cells import TINY, plan, scenes, train
 from sides import by_turns, ratio, tell, timed
 
 from biasbench.benchmark import load_benchmark
-from biasbench.costs.counts import Work
 from biasbench.costs.work import plan_work
 from biasbench.plugins import load_plugins
 
-ROWS = 10  # of the file; what follows them is not in the table
+IN_TABLE = 10  # rows of the file; what follows them is not in the table
+COUNTED = {
+    "trainings": "trainings", "epochs": "epochs", "decoded_images": "files decoded",
+    "feature_rows": "pictures through frozen layers", "training_rows": "pictures trained on, all epochs",
+}  # fmt: skip
 SMALL = ["original", "adv-conv5", "alpha-1"]
-
-
-def counts(work: Work) -> Mapping[str, int]:
-    """Of all jobs but measurements."""
-    found = {"trainings": 0, "files decoded": 0, "pictures through frozen layers": 0, "pictures trained on": 0}
-    for job in work.jobs:
-        found["trainings"] += job.training
-        for part in job.parts:
-            found["files decoded"] += part.decoded
-            if part.name == "features":
-                found["pictures through frozen layers"] += part.rows
-            if part.name.startswith("stage"):
-                found["pictures trained on"] += part.times * part.rows
-    return found
 
 
 @click.command(help=__doc__)
@@ -54,7 +41,7 @@ def counts(work: Work) -> Mapping[str, int]:
 @click.option("--small", is_flag=True, help="Three rows, 64 pictures, a network of three layers: does it run at all?")
 def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
     """See the text of this file."""
-    rows = [row.method for row in load_benchmark(Path("scenes-table4")).rows][:ROWS]
+    rows = [row.method for row in load_benchmark(Path("scenes-table4")).rows][:IN_TABLE]
     if small:
         rows, pictures, network, turns = SMALL, 64, "tiny", 1
     data = scenes(pictures, pictures * 2 // 5)
@@ -69,20 +56,17 @@ def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
                 train(cell, jobs)
 
         cells, _ = plan(folder, rows, data, network, {})
-        runs = [cell.spec.method.text for cell in cells]
-        for row in sorted(set(rows) - {row for row in rows if row in runs}):
-            click.echo(f"{row}: told in full or cannot run here")
         plugins = load_plugins([TINY])
-        together = counts(plan_work(cells, None, folder / "none", plugins))
-        apart = [counts(plan_work([cell], None, folder / "none", plugins)) for cell in cells]
+        together = plan_work(cells, None, folder / "none", plugins).totals()
+        apart = [plan_work([cell], None, folder / "none", plugins).totals() for cell in cells]
         sides = {
             "shared": lambda: timed(lambda: run(rows)),
             "alone": lambda: timed(lambda: [run([row]) for row in rows]),
         }
         found = by_turns(sides, turns)
-    click.echo(f"{len(runs)} rows, {pictures} pictures to train on, {network}")
-    for what, count in together.items():
-        click.echo(f"{what}: shared {count:,}, alone {sum(one[what] for one in apart):,}")
+    click.echo(f"{len(cells)} of {len(rows)} rows can run here; {pictures} pictures to train on, {network}")
+    for key, what in COUNTED.items():
+        click.echo(f"{what}: shared {together[key]:,}, alone {sum(one[key] for one in apart):,}")
     per = dict.fromkeys(found, 1.0)
     tell(found, per, "for all rows")
     ratio(found, per, "alone", "shared", 2)
