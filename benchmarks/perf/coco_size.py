@@ -122,13 +122,6 @@ STEPS = {
     "json.load": plain_json, "pycocotools": pycocotools, "cold": read, "warm": read, "fingerprint": fingerprint,
     "masks": regions,
 }  # fmt: skip
-    "json.load": plain_json,
-    "pycocotools": pycocotools,
-    "cold": read,
-    "warm": read,
-    "fingerprint": fingerprint,
-    "masks": regions,
-}
 
 
 def main() -> None:

@@ -39,17 +39,18 @@ def main(network: str, pictures: int, cells: int, turns: int, *, small: bool) ->
         network, pictures, cells, turns = "tiny", 64, 1, 1
     with tempfile.TemporaryDirectory(prefix="biasbench-perf-") as name:
         folder, number = Path(name), iter(range(10**6))
+        recipe = {"stages.0.epochs": 1, "stages.1.epochs": 1} if small else {}
 
         def cost(methods: Sequence[str], seeds: Sequence[int], count: int) -> Took:
             own = str(next(number))
             more: dict[str, Any] = {"results": f"results-{own}", "cache": f"cache-{own}", "seeds": seeds}
-            planned, jobs = plan(folder, methods, scenes(count), network, {}, **more)
+            planned, jobs = plan(folder, methods, scenes(count), network, recipe, **more)
             return timed(lambda: [train(cell, jobs) for cell in planned])
 
         def methods(count: int) -> list[str]:
             return [f"adv-conv5(weight={weight + 1}.0, warmup=1)" for weight in range(count)]
 
-        plan_of_all, jobs = plan(folder, ["original"], scenes(pictures), network, {})
+        plan_of_all, jobs = plan(folder, ["original"], scenes(pictures), network, recipe)
         decoded(plan_of_all[0], jobs)  # imports
         train(plan_of_all[0], jobs)
         kinds = {

@@ -27,15 +27,16 @@ from biasbench.costs.work import plan_work
 from biasbench.plugins import load_plugins
 
 IN_TABLE = 10  # rows of the file; what follows them is not in the table
+SIDE = 64  # of a picture, pixels
 COUNTED = {
     "trainings": "trainings", "epochs": "epochs", "decoded_images": "files decoded",
     "feature_rows": "pictures through frozen layers", "training_rows": "pictures trained on, all epochs",
 }  # fmt: skip
-SMALL = ["original", "adv-conv5", "alpha-1"]
+SMALL = ["original", "adv-conv5", "blackout-segm"]
 
 
 @click.command(help=__doc__)
-@click.option("--pictures", type=click.IntRange(min=64), default=400, show_default=True, help="To train on.")
+@click.option("--pictures", type=click.IntRange(min=64), default=600, show_default=True, help="To train on.")
 @click.option("--network", default="resnet18", show_default=True)
 @click.option("--turns", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--small", is_flag=True, help="Three rows, 64 pictures, a network of three layers: does it run at all?")
@@ -48,14 +49,15 @@ def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="biasbench-perf-") as name:
         folder = Path(name)
         number = iter(range(10**6))
+        recipe = {"crop": SIDE, "short_side": SIDE * 8 // 7}
 
         def run(methods: list[str]) -> None:
             own = str(next(number))
-            cells, jobs = plan(folder, methods, data, network, {}, results=f"results-{own}", cache=f"cache-{own}")
+            cells, jobs = plan(folder, methods, data, network, recipe, results=f"results-{own}", cache=f"cache-{own}")
             for cell in cells:
                 train(cell, jobs)
 
-        cells, _ = plan(folder, rows, data, network, {})
+        cells, _ = plan(folder, rows, data, network, recipe)
         plugins = load_plugins([TINY])
         together = plan_work(cells, None, folder / "none", plugins).totals()
         apart = [plan_work([cell], None, folder / "none", plugins).totals() for cell in cells]
@@ -64,7 +66,7 @@ def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
             "alone": lambda: timed(lambda: [run([row]) for row in rows]),
         }
         found = by_turns(sides, turns)
-    click.echo(f"{len(cells)} of {len(rows)} rows can run here; {pictures} pictures to train on, {network}")
+    click.echo(f"{len(cells)} of {len(rows)} rows can run here; {pictures} pictures to train on, {network} at {SIDE} px")
     for key, what in COUNTED.items():
         click.echo(f"{what}: shared {together[key]:,}, alone {sum(one[key] for one in apart):,}")
     per = dict.fromkeys(found, 1.0)
