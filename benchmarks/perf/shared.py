@@ -66,7 +66,8 @@ def main(pictures: int, network: str, turns: int, *, small: bool) -> None:
             "alone": lambda: timed(lambda: [run([row]) for row in rows]),
         }
         found = by_turns(sides, turns)
-    click.echo(f"{len(cells)} of {len(rows)} rows can run here; {pictures} pictures to train on, {network} at {SIDE} px")
+    click.echo(f"{len(cells)} of {len(rows)} rows can run here")
+    click.echo(f"{pictures} pictures to train on, {network}, {SIDE} px")
     for key, what in COUNTED.items():
         click.echo(f"{what}: shared {together[key]:,}, alone {sum(one[key] for one in apart):,}")
     per = dict.fromkeys(found, 1.0)

@@ -78,7 +78,7 @@ def read_resized(path: Path, side: int) -> tuple[Image, tuple[int, int]]:
 def _read_as(path: Path, made: Callable[[ImageFile], Image]) -> Image:
     data = _read(path)
     try:
-        header = read_header(data[:_MAX_HEADER].tobytes())
+        header = read_header(data[:_MAX_HEADER])
         _check_size(header)
     except ValueError as error:
         raise unreadable(path, str(error)) from error
@@ -94,14 +94,14 @@ def unreadable(path: Path, why: str) -> DataError:
     return DataError(f"cannot be used as an image: {why}", where=printable(path))
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def _read(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
             raise unreadable(path, "not a regular file")
         if status.st_size > MAX_BYTES:
             raise unreadable(path, f"{status.st_size / 1e6:.0f} MB, at most {MAX_BYTES / 1e6:.0f} are read")
-        return np.fromfile(path, np.uint8)
+        return path.read_bytes()
     except OSError as error:
         raise unreadable(path, error.strerror or "cannot be opened") from error
 
@@ -171,10 +171,10 @@ def _jpeg_header(data: bytes) -> Header:
     raise ValueError("damaged or truncated (no JPEG frame header)")
 
 
-def _decode(data: NDArray[np.uint8], made: Callable[[ImageFile], Image]) -> Image:
+def _decode(data: bytes, made: Callable[[ImageFile], Image]) -> Image:
     from PIL import Image as Pillow
 
-    with Pillow.open(BytesIO(data.tobytes()), formats=["JPEG", "PNG"]) as file:
+    with Pillow.open(BytesIO(data), formats=["JPEG", "PNG"]) as file:
         file.load()
         return made(file)
 
@@ -199,7 +199,7 @@ def _as_held(file: ImageFile) -> Image:
         held = pa.array(file)
     except ValueError:  # a large picture lies in several blocks
         return _unpacked(file)
-    shared: Image = from_dlpack(held.flatten()).view(file.height, file.width, 4).numpy()
+    shared: Image = from_dlpack(held.values).view(file.height, file.width, 4).numpy()
     return shared
 
 
