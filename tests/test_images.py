@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from torchvision.transforms import v2
@@ -192,7 +193,7 @@ def test_damaged_bytes_never_raise_anything_else(kind: str, data: st.DataObject)
     except ValueError:
         return
     try:
-        image = decoding._decode(np.frombuffer(bytes(content), np.uint8))
+        image = decoding._decode(bytes(content), decoding._unpacked)
     except Exception:  # read_image turns all of them into one line
         return
     assert image.shape == (header.height, header.width, 3)
@@ -207,6 +208,30 @@ def test_resizing_is_torchvisions(height: int, width: int, side: int) -> None:
     resized = resize_short(image, side)
     assert resized.flags.c_contiguous
     assert (resized == wanted.permute(1, 2, 0).numpy()).all()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(4, 90), st.integers(4, 90), st.integers(4, 70),
+    st.sampled_from([("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P")]),
+)  # fmt: skip
+def test_reading_at_a_size_is_reading_and_resizing(
+    saved: Callable[[bytes], Path], height: int, width: int, side: int, kind: tuple[str, str]
+) -> None:
+    path = saved(encoded(kind[0], picture(height, width), kind[1]))
+    image, native = decoding.read_resized(path, side)
+    assert native == (height, width)
+    assert image.flags.c_contiguous
+    assert (image == resize_short(read_image(path), side)).all()
+
+
+def test_a_picture_in_several_blocks_of_memory(saved: Callable[[bytes], Path]) -> None:
+    path = saved(encoded("JPEG", picture(2100, 2300)))  # 19 MB, of which a block holds 16
+    with Pillow.open(path) as file:
+        file.load()
+        with pytest.raises(ValueError, match="not contiguous"):
+            pa.array(file)
+    assert (decoding.read_resized(path, 64)[0] == resize_short(read_image(path), 64)).all()
 
 
 # -- the store ------------------------------------------------------------------------------

@@ -86,16 +86,28 @@ def mean_average_precision(scores: NDArray[Any], targets: NDArray[Any], task: Ta
         >>> mean_average_precision(np.array([[2.0], [1.0], [0.0]]), np.array([[1], [0], [1]]), "multilabel")
         0.8333333333333333
     """
-    if scores.ndim != 2 or targets.shape != (scores.shape if task == "multilabel" else scores.shape[:1]):
-        raise CellError(f"scores of shape {scores.shape} do not fit targets of shape {targets.shape}")
+    ranks = ranking_scores(scores, targets, task)
     if scores.size == 0:
         return float("nan")
+    true = np.ascontiguousarray(one_hot(targets, scores.shape[1]).T)  # [K, N]
+    return float(average_precision(np.ascontiguousarray(ranks.T), true).mean())
+
+
+def ranking_scores(scores: NDArray[Any], targets: NDArray[Any], task: Task) -> NDArray[Any]:
+    """[N, K] what each class's examples are ranked by: the logits, or their log-probabilities (multi-class).
+
+    Raises:
+        CellError: When a score is not finite, or shapes disagree.
+
+    Example:
+        >>> ranking_scores(np.array([[0.0, 0.0]]), np.array([1]), "multiclass").round(3)
+        array([[-0.693, -0.693]])
+    """
+    if scores.ndim != 2 or targets.shape != (scores.shape if task == "multilabel" else scores.shape[:1]):
+        raise CellError(f"scores of shape {scores.shape} do not fit targets of shape {targets.shape}")
     if not np.isfinite(scores).all():
         raise CellError("a score is not finite")
-    if task == "multiclass":
-        scores = _log_softmax(scores)
-    true = np.ascontiguousarray(one_hot(targets, scores.shape[1]).T)  # [K, N]
-    return float(average_precision(np.ascontiguousarray(scores.T), true).mean())
+    return _log_softmax(scores) if task == "multiclass" and scores.size else scores
 
 
 def average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from biasbench import io
 from biasbench.data import Batch, IntArray, Split, Task, attribute, attributes_of, targets
 from biasbench.errors import UsageError
-from biasbench.images.decode import Image, read_image, resize_short
+from biasbench.images.decode import Image, read_image, read_resized, resize_short
 from biasbench.images.store import ImageStore
 from biasbench.regions import Mask, Regions, grow
 from biasbench.rng import uniforms
@@ -176,8 +176,12 @@ class Loader:
             image, native, scale = source.store.image(row), source.store.native(row), source.store.scale(row)
         else:
             assert source.root is not None
-            image = read_image(io.safe_join(source.root, source.paths[row]))
-            native, scale = (image.shape[0], image.shape[1]), 1.0
+            path, scale = io.safe_join(source.root, source.paths[row]), 1.0
+            if self.edit is None:
+                image, native = read_resized(path, self.short_side)
+            else:
+                image = read_image(path)
+                native = (image.shape[0], image.shape[1])
 
         def masks(names: Iterable[str]) -> dict[str, Mask]:
             height, width = image.shape[:2]
@@ -190,9 +194,7 @@ class Loader:
             edited = self.edit(image, inside, scale)
             if edited.shape != image.shape or edited.dtype != np.uint8:
                 raise ValueError(f"an edit turned {image.shape} uint8 into {edited.shape} {edited.dtype}")
-            image = edited
-        if source.store is None:
-            image = resize_short(image, self.short_side)
+            image = edited if source.store is not None else resize_short(edited, self.short_side)
         return image, masks(self.mask_regions)
 
     def _crop(self, shape: tuple[int, ...], draw: NDArray[np.float64] | None) -> tuple[slice, slice, bool]:

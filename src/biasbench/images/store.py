@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from biasbench import io
 from biasbench.data import Progress, table_digest
 from biasbench.errors import DataError, IntegrityError, StoreError, printable
-from biasbench.images.decode import Image, read_image, resize_short
+from biasbench.images.decode import Image, read_resized
 from biasbench.seal import LOG, read_sealed, write_sealed
 
 _FORMAT = "images/1"
@@ -246,10 +246,9 @@ def _decoded(paths: Sequence[Path], short_side: int, threads: int) -> Iterator[t
 
     def work(path: Path) -> Decoded:
         try:
-            image = read_image(path)
+            return read_resized(path, short_side)
         except DataError as error:
             return error
-        return resize_short(image, short_side), (image.shape[0], image.shape[1])
 
     before = torch.get_num_threads()
     try:
