@@ -42,7 +42,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("CONFIG", "CACHE", "DATA"):
             patch.setenv(f"XDG_{name}_HOME", str(folder / name.lower()))
         command = ["run", "--method", "original", "--dataset", "scenes(train=48, val=24, test=32, size=32)",
-                   "--profile", "smoke", "--backbone", "tiny", "--plugin", str(Path(__file__).parent / "helpers" / "tiny.py"),
+                   "--profile", "smoke", "--backbone", "tiny", "--plugin",
+                   str(Path(__file__).parent / "helpers" / "tiny.py"),
                    "--set", "recipe.crop=32", "--set", "recipe.short_side=32", "--device", "cpu", "--quiet",
                    "--metric", "accuracy", "--metric", "leakage", "--results", str(folder / "one")]  # fmt: skip
         assert main(command) == 0
