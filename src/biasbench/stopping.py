@@ -39,7 +39,8 @@ class Asked:
     def __enter__(self) -> Self:
         try:
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) != signal.SIG_IGN:  # as a shell's background job ignores Ctrl-C
+                    self._before[number] = signal.signal(number, self._note)
         except ValueError:  # not the main thread
             self._before = {}
         return self

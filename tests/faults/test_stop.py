@@ -70,6 +70,17 @@ def test_the_first_signal_is_noted_and_the_second_obeyed():
     Asked().obey()  # nobody asked
 
 
+def test_what_was_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Asked() as asked:
+            signal.raise_signal(signal.SIGINT)
+            assert not asked
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_elsewhere_than_in_the_main_thread_nothing_is_noted():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
