@@ -42,6 +42,6 @@ def test_a_script_runs_and_prints_finite_ratios(name: str, monkeypatch: pytest.M
 
 
 def test_reading_annotations(tmp_path: Path) -> None:
-    command = [sys.executable, str(FOLDER / "coco_size.py"), str(tmp_path), "--images", "40"]
+    command = [sys.executable, str(FOLDER / "coco_size.py"), str(tmp_path), "--images", "40", "--turns", "1"]
     done = subprocess.run(command, text=True, capture_output=True, check=True)
     finite_ratios(done.stdout)

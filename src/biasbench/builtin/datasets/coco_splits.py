@@ -24,8 +24,9 @@ def half(image_id: int) -> Split:
 
 def by_part(images: pd.DataFrame) -> pd.Series[str]:
     """The split of each image when no lists are given."""
-    parts = zip(images["part"], images["image_id"], strict=True)
-    return pd.Series(["train" if part == "train" else half(i) for part, i in parts], images.index, dtype=object)
+    trained, ids = (images["part"] == "train").tolist(), images["image_id"].tolist()  # plain values: a row in 1 µs
+    found = ["train" if train else half(i) for train, i in zip(trained, ids, strict=True)]
+    return pd.Series(found, images.index, dtype=object)
 
 
 def by_lists(images: pd.DataFrame, lists: str, root: Path) -> pd.Series[str]:
