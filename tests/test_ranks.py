@@ -24,7 +24,7 @@ from biasbench import CellError, Method, hookimpl
 
 
 class Second(Method):
-    """At its third step the second process does something else."""
+    """At its third step the second process does something else; or the first is gone."""
 
     name = "second"
 
@@ -34,8 +34,8 @@ class Second(Method):
 
     def weight(self, losses, batch):
         self.seen += 1
-        if self.seen == 3 and dist.is_initialized() and dist.get_rank() == 1:
-            if self.does == "die":
+        if self.seen == 3 and dist.is_initialized() and dist.get_rank() == (self.does != "first"):
+            if self.does in ("die", "first"):
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.does == "leave":
                 os._exit(0)
@@ -55,7 +55,7 @@ def biasbench_methods():
     return [Second]
 '''
 SAID = {
-    "die": "process 2 of the cell's 2 was killed (SIGKILL)",
+    "first": "its process was killed (SIGKILL)", "die": "process 2 of the cell's 2 was killed (SIGKILL)",
     "leave": "process 2 of the cell's 2 ended without a result", "change": "have drifted apart: loss differs",
     "raise": "ZeroDivisionError: a mistake in one place", "refuse": "only here is something wrong",
     "stop": "it made no progress for 30 s",
@@ -91,11 +91,17 @@ def said(results: Path) -> dict[str, Any]:
     return found | {"log": [json.loads(line) for line in log.read_text().splitlines()], "key": folder.name}
 
 
-def test_two_processes_and_one_say_the_same_of_every_row(tmp_path: Path) -> None:
+def test_two_processes_and_one_say_the_same_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {}
     for number in ("1", "2"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache-{number}"))
         assert run(tmp_path / number, "--method", "original", "--processes", number) == 0
+        metas = (tmp_path / f"cache-{number}").rglob("features/*/meta.json")
+        stored[number] = {path.parent.name: json.loads(path.read_bytes())["sha256"] for path in metas}
     one, two = said(tmp_path / "1"), said(tmp_path / "2")
     assert one["key"] != two["key"]
+    assert stored["1"] == stored["2"]  # activations to the bit
+    assert len(stored["1"]) == 8  # conv4 and the embedding; train in two views, val, test
     for split, count in (("train", 37), ("val", 21), ("test", 67)):
         assert len(set(two[split][0])) == count
         assert one[split][0] == two[split][0]
