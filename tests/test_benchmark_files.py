@@ -23,7 +23,8 @@ SCENES = "scenes(train=24, val=12, test=12, size=32)"
 
 def few_drawings(dataset: str) -> str:
     """The same data set; of one that draws itself, a few small pictures."""
-    return SCENES if dataset == "scenes" else dataset.replace("faces(", "faces(train=40, val=16, test=16, size=32, ")
+    small = "faces(train=40, val=16, test=16, size=32, "
+    return SCENES if dataset == "scenes" else small + dataset[6:] if dataset.startswith("faces(") else dataset
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def settings(coco_folder: Callable[..., Path], tmp_path: Path) -> Settings:
     imsitu = files["imsitu"]["small_imsitu"]()
     files["face"]["small_imdb"]().write(tmp_path / "imdb")
     files["face"]["write_laofiw"](tmp_path / "laofiw")
+    files["face"]["write_utkface"](tmp_path / "utkface")
     files["aflw"]["small_aflw"]().write(tmp_path / "aflw")
     coco_folder()
     imsitu.write(tmp_path / "imsitu" / "SWiG_jsons")
