@@ -198,6 +198,11 @@ class Cell:
         return self.spec.training_key()
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Identities of third parties' code that its process runs, as its keys have them."""
+        return tuple(sorted({*self.spec.method.sources, *self.spec.plugin_sources}))
+
+    @property
     def label(self) -> str:
         """How progress and messages name it."""
         return f"{self.data.typed}/{self.typed_backbone}/{self.spec.method.typed}/seed={self.spec.seed}"
