@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -98,6 +99,16 @@ def test_a_single_file(tmp_path):
     assert offer.load().name == "fast"
     assert offer.origin.distribution == str(path)
     assert plugins.files == (str(path),)
+
+
+def test_a_file_runs_as_it_is_now_whatever_bytecode_python_kept_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = write(tmp_path, GOOD)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    assert load_plugins([path], entry_points=False).methods.find("faster").entry.options == {"speed": 2}
+    path.write_text(path.read_text().replace('{"speed": 2}', '{"speed": 3}'))
+    os.utime(path, ns=times)
+    assert load_plugins([path], entry_points=False).methods.find("faster").entry.options == {"speed": 3}
 
 
 def test_listing_imports_no_torch_and_no_provider():

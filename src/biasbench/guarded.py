@@ -13,6 +13,7 @@ from typing import Any
 
 from biasbench import io
 from biasbench.cell import Cell
+from biasbench.errors import PluginError
 from biasbench.guard import kernel
 from biasbench.guard.again import degenerate
 from biasbench.guard.code import Code
@@ -21,8 +22,10 @@ from biasbench.guard.flags import FLAGS, flags_of
 from biasbench.guard.state import State, seed_globals, settings
 from biasbench.images import ImageStore
 from biasbench.job import CellJob, DataInput, Member
+from biasbench.plugins import Plugins
 from biasbench.predict import read_outputs
 from biasbench.rng import seed_for
+from biasbench.spec import resolve_method, source_of
 from biasbench.store import Store
 
 WEAK = "isolation=weak"
@@ -54,6 +57,7 @@ class GuardedCell:
         before = settings()
         seed_globals(seed_for("globals", job.streams))
         self.cell = Cell(job, send, member)
+        check_sources(job, self.cell.plugins)
         self.state = State(self.cell, [file for d in data for file in _input_files(d)], before)
         self.told: dict[str, None] = {}
 
@@ -148,6 +152,22 @@ class GuardedCell:
             module = sys.modules.get(origin.module)
             homes += [os.path.realpath(p) + os.sep for p in getattr(module, "__path__", ())]
         return [path for path in self.files.strange if not path.startswith(tuple(homes))]
+
+
+def check_sources(job: CellJob, plugins: Plugins) -> None:
+    """See that plugins hold the code that the cell's keys were made of.
+
+    Raises:
+        PluginError: When one was edited since.
+    """
+    method, backbone = resolve_method(job.method, plugins.methods, ""), plugins.backbones.find(job.backbone)
+    found = {*method.sources, source_of(backbone.load(), backbone)} - {"", *job.sources}
+    if found:
+        raise PluginError(
+            f"its code has changed since the run was planned (now {', '.join(sorted(found))})",
+            where=f"plugin {min(found).partition(' ')[0]}",
+            fix="Start the same command again: finished cells are kept under the key of the code that made them",
+        )
 
 
 # ------------------------------------------------------------------ what a job may open

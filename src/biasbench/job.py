@@ -116,6 +116,7 @@ class CellJob(_Message):
         cache: Folder of cached activations.
         results: The store.
         plugins: Files given with `--plugin`.
+        sources: Identities of third parties' code of the method and the backbone, as the key has them.
         tensorboard: Whether to write event files.
     """
 
@@ -143,6 +144,7 @@ class CellJob(_Message):
     cache: Path
     results: Path
     plugins: tuple[str, ...] = ()
+    sources: tuple[str, ...]
     tensorboard: bool = False
 
 

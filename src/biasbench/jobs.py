@@ -66,6 +66,7 @@ class Jobs:
             cache=self.cache.absolute(),
             results=self.store.root.absolute(),
             plugins=self.plugins,
+            sources=cell.sources,
             tensorboard=self.tensorboard,
         )
 

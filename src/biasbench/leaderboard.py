@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,7 +103,7 @@ def aggregate(records: Iterable[Record], columns: Sequence[Column]) -> list[Row]
     Args:
         records: As `Store.records()` yields them: the fields of `GROUP`, and `key`, `status`,
             `reason`, `seed`, `weights`, `flags`, `order`, `values` (column key to mean, std, n); `notes`
-            where a method reported something.
+            where a method reported something, and `codes` (metric to identity of its code) where it was measured.
         columns: Of every metric, in the order to show them.
 
     Returns:
@@ -236,6 +237,10 @@ def _row(records: Sequence[Record], extra: tuple[str, ...]) -> Row:
     names = dict.fromkeys(name for r in ok for name in r["values"])
     if len({r["environment"] for r in ok if r.get("environment")}) > 1:
         extra = (*extra, "mixed environments")  # other hardware or versions: not the same bits
+    codes = {(name, code) for r in ok for name, code in r.get("codes", {}).items()}
+    for name, seen in sorted(Counter(name for name, _ in codes).items()):
+        if seen > 1:
+            extra = (*extra, f"mixed versions of the metric {name}: measure again")
     return Row(
         **{k: str(head[k]) for k in GROUP},
         weights=str(head["weights"]),

@@ -14,6 +14,7 @@ import numpy as np
 from biasbench.data import LARGEST
 from biasbench.errors import CellError, IntegrityError, printable
 from biasbench.faults import point
+from biasbench.grammar import parse
 from biasbench.guard.code import Code
 from biasbench.job import MeasureJob
 from biasbench.locate import SUPPLIED
@@ -21,6 +22,7 @@ from biasbench.memo import Memo as Memo
 from biasbench.metric import Measurement, Metric
 from biasbench.plugins import Plugins, Registry, load_plugins
 from biasbench.rng import seed_for
+from biasbench.spec import code_of
 from biasbench.store import Store
 from biasbench.truth import beside, read_predictions
 
@@ -31,7 +33,7 @@ def build_metric(text: str, registry: Registry) -> Metric:
     Raises:
         UsageError: For an unknown name or a wrong option.
     """
-    from biasbench.grammar import bind, parse
+    from biasbench.grammar import bind
 
     (component,) = parse(text)
     offer = registry.find(component.name)
@@ -54,6 +56,7 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
     for name, measured in product(job.metrics, job.attributes):
         point("measure.metric")
         metric = build_metric(name, plugins.metrics)
+        by = code_of(type(metric), plugins.metrics.find(parse(name)[0].name))
         place, groups, attribute = _place(store.run(job.key), manifest, measured)
         context = Measurement(
             task=manifest["task"],
@@ -62,10 +65,10 @@ def measure_run(job: MeasureJob) -> list[dict[str, Any]]:
             groups=groups,
             protocol=job.protocol,
             seed=seed_for("measure", spec["training"]["fingerprint"], spec["seed"]),
-            memo=Memo(job.cache / "memo"),
+            memo=Memo(job.cache / "memo", of="" if by == str(metric.version) else by),
             threads=job.threads,
         )
-        record = {"metric": name, "attribute": measured, "protocol": job.protocol}
+        record = {"metric": name, "attribute": measured, "protocol": job.protocol, "code": by}
         empty = {c.key: summary(float("nan")) for c in metric.columns}
         undefined: dict[str, Any] = {**record, "values": empty, "rounds": {}, "details": {}, "flags": [], "error": None}
         if attribute != measured and not metric.secondary:

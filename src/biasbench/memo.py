@@ -14,10 +14,15 @@ from biasbench.seal import LOG
 
 
 class Memo:
-    """JSON values by the hash of a text that names every input; damaged ones are computed again."""
+    """JSON values by the hash of a text that names every input; damaged ones are computed again.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Where they lie.
+        of: Identity of a third party's code, whose texts do not name it: its values are kept apart.
+    """
+
+    def __init__(self, folder: Path, of: str = "") -> None:
+        self.folder, self.of = folder, f"{of}: " if of else ""
 
     def get(self, key: str) -> Any:
         """The stored value, or None if there is none or it is damaged: a memo is no result."""
@@ -25,7 +30,7 @@ class Memo:
         if not path.exists():
             return None
         stored = read_entry(path)
-        if stored is None or stored["key"] != key:
+        if stored is None or stored["key"] != self.of + key:
             LOG.warning("%s: the file is damaged. Its value is computed again", printable(path))
             return None
         with contextlib.suppress(OSError):
@@ -35,7 +40,7 @@ class Memo:
     def put(self, key: str, value: Any) -> None:
         """Store a value, whole or not at all."""
         checked = io.hash_json(value)
-        io.write_json(self._path(key), {"key": key, "value": value, "sha256": checked})
+        io.write_json(self._path(key), {"key": self.of + key, "value": value, "sha256": checked})
 
     def __call__(self, key: str, compute: Callable[[], Any]) -> Any:
         """The stored value, or what `compute` returns, stored."""
@@ -46,7 +51,7 @@ class Memo:
         return value
 
     def _path(self, key: str) -> Path:
-        return self.folder / entry_name(key)
+        return self.folder / entry_name(self.of + key)
 
 
 def entry_name(key: str) -> str:

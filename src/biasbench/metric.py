@@ -81,7 +81,7 @@ class Measurement:
         protocol: Name of the measuring protocol: `wang2019`, `quick`, …
         seed: Base of the metric's random streams (see `biasbench.rng`).
         memo: `memo(key, compute)` returns a stored JSON value for the text `key`, or
-            computes and stores it. The key must name every input.
+            computes and stores it. The key must name every input but the metric's own code.
         threads: Processor cores to use.
     """
 
@@ -107,6 +107,8 @@ class Metric(ABC):
         on_request: Whether it is computed only when it is named.
         secondary: Whether it can answer for a secondary data set, whose labels are not the task's: there,
             predictions hold targets of that data set, and only scores, embeddings and attributes mean something.
+        version: Raised with every change that moves its figures: those of an earlier version are then measured again.
+            What a plugin's files hold counts besides.
     """
 
     name: ClassVar[str]
@@ -116,6 +118,7 @@ class Metric(ABC):
     source: ClassVar[str] = ""
     on_request: ClassVar[bool] = False
     secondary: ClassVar[bool] = False
+    version: ClassVar[int] = 1
 
     @abstractmethod
     def measure(

@@ -21,7 +21,7 @@ from biasbench.metric import Metric
 from biasbench.planned import FIELD_TAPS, Cell, Data
 from biasbench.plugins import Plugins, default_metrics
 from biasbench.recipe import Precision, Recipe, load_recipe
-from biasbench.spec import MethodSpec, RunSpec, check_own_name, resolve_method, source_of
+from biasbench.spec import MethodSpec, RunSpec, check_own_name, code_of, resolve_method, source_of
 from biasbench.weights import ResolvedWeights
 
 
@@ -104,6 +104,7 @@ class _Planner:
         self.plugins, self.settings, self.device, self.progress = plugins, settings, device, progress
         self.problems: list[BiasBenchError] = []
         self.metrics: dict[str, type[Metric]] = {}
+        self.codes: dict[str, str] = {}
         self.data: dict[tuple[str, int | None], Data | None] = {}
         self.outlines: dict[str, Backbone] = {}
 
@@ -138,6 +139,7 @@ class _Planner:
         for text in request.metrics or self.unasked:
             offer = self.plugins.metrics.find(parse(text)[0].name)
             cls = self.metrics.setdefault(text, offer.load())
+            self.codes.setdefault(text, code_of(cls, offer))
             bind(cls, parse(text)[0], offer.entry.options)
             known |= set(cls.protocols)
         protocol = request.protocol or recipe.protocol
@@ -215,6 +217,7 @@ class _Planner:
                 ),
                 data, backbone.strip(), component.name, options, weights, attributes, metrics,
                 request.protocol or recipe.protocol, request.overrides, reason, secondary,
+                {name: self.codes[name] for name in metrics},
             )
             for seed in request.seeds
         ]  # fmt: skip

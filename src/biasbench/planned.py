@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -19,6 +19,7 @@ from biasbench.faces import FACE, MASKS, DetectedFaces, Faces, choose_faces
 from biasbench.pictures import content
 from biasbench.rng import generator
 from biasbench.spec import RunSpec
+from biasbench.store import made_by
 from biasbench.weights import ResolvedWeights
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class Cell:
         overrides: Recipe fields that differ from the profile's.
         reason: Why it cannot run, or None.
         secondary: Data sets beside its own, by the name that its method or the user gives them.
+        codes: Identity of each metric's code (`biasbench.spec.code_of`).
     """
 
     spec: RunSpec
@@ -183,6 +185,7 @@ class Cell:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     secondary: Mapping[str, Data] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -193,6 +196,11 @@ class Cell:
     def training_key(self) -> str:
         """The training's key."""
         return self.spec.training_key()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Identities of third parties' code that its process runs, as its keys have them."""
+        return tuple(sorted({*self.spec.method.sources, *self.spec.plugin_sources}))
 
     @property
     def label(self) -> str:
@@ -250,6 +258,12 @@ class Cell:
             "protocol": self.protocol,
             "values": {},
         }
+
+    def measured_by(self, records: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether stored measurements hold every metric asked for, without an error and by the code of now."""
+        names = ("metric", "attribute", "protocol")
+        done = {(*(r[n] for n in names), made_by(r)) for r in records if not r["error"]}
+        return all((m, a, self.protocol, self.codes[m]) in done for m in self.metrics for a in self.attributes)
 
     def init_cell(self) -> Cell | None:
         """The cell whose training this one starts from, or None."""

@@ -348,13 +348,11 @@ class Runner:
         self.waiting.setdefault(task.name, task)
 
     def _measured(self, cell: Cell) -> bool:
-        """Whether every metric asked for is there, without an error."""
+        """Whether every metric asked for is there."""
         try:
-            records = self.store.metrics(cell.key)
+            return cell.measured_by(self.store.metrics(cell.key))
         except (StoreError, IntegrityError):
             return False
-        done = {(r["metric"], r["attribute"], r["protocol"]) for r in records if not r["error"]}
-        return all((m, a, cell.protocol) in done for m in cell.metrics for a in cell.attributes)
 
     def _add_images(self, cell: Cell) -> set[str]:
         if cell.spec.recipe.pixels == "native":

@@ -18,6 +18,7 @@ from biasbench.recipe import Recipe
 
 if TYPE_CHECKING:
     from biasbench.method import Pipeline
+    from biasbench.metric import Metric
 
 SCHEMA = 1  # raised with every change that moves results: older runs are then not served as new ones
 
@@ -151,6 +152,11 @@ def source_of(cls: Any, offer: Offer) -> str:
     dist = offer.origin.distribution
     name = Path(dist).name if dist.endswith(".py") else dist
     return f"{name} {digest}"
+
+
+def code_of(metric: type[Metric], offer: Offer) -> str:
+    """Identity of a metric's code, which is stored with its figures: its version, and a third party's source."""
+    return f"{metric.version} {source_of(metric, offer)}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -351,9 +351,10 @@ class Store:
             row = rows.setdefault(
                 (m["attribute"], m["protocol"]),
                 {**base, "status": "ok", "reason": None, "attribute": m["attribute"], "protocol": m["protocol"],
-                 "values": {}, "flags": list(manifest["flags"])},
+                 "values": {}, "flags": list(manifest["flags"]), "codes": {}},
             )  # fmt: skip
             row["values"].update(m["values"])
+            row["codes"][m["metric"]] = made_by(m)
             row["flags"] += [f for f in m["flags"] if f not in row["flags"]]
             if m.get("error"):
                 row["status"], row["reason"] = "failed", m["error"]
@@ -363,6 +364,11 @@ class Store:
 def _folders(parent: Path) -> list[str]:
     found = os.scandir(parent) if parent.is_dir() else ()
     return sorted(e.name for e in found if e.is_dir() and not e.name.startswith(io.ASIDE))
+
+
+def made_by(measurement: Mapping[str, Any]) -> str:
+    """Identity of the code that made a measurement; where it names none, the first version of one of our metrics."""
+    return str(measurement.get("code", "1"))
 
 
 def _measured(record: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from biasbench import io, journal
 from biasbench.errors import BiasBenchError, printable
-from biasbench.store import Store
+from biasbench.store import Store, made_by
 
 if TYPE_CHECKING:
     from biasbench.job import MeasureJob
@@ -181,10 +181,11 @@ def differences(stored: Iterable[Record], found: Iterable[Record], tolerance: fl
         if other is None:
             yield f"{printable(record['metric'])} {place}: stored, but not computed"
             continue
-        figures = _figures(other)
+        figures, changed = _figures(other), made_by(other) != made_by(record)
+        why = " (the metric's code has changed since)" if changed else ""
         for name, value in _figures(record).items():
             if not _equal(value, figures.get(name), tolerance):
-                yield f"{printable(name)} {place}: stored {_shown(value)}, computed {_shown(figures.get(name))}"
+                yield f"{printable(name)} {place}: stored {_shown(value)}, computed {_shown(figures.get(name))}{why}"
 
 
 def _figures(record: Record) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def cells(results, count=4, numbers=()):
 
     def cell(method, reason=None):
         spec = RunSpec(method, "fake", data.fingerprint, "none", "random", "0", recipe, 0)
-        return Cell(spec, data, "none", "none", {}, weights, ("gender",), ("fake",), "none", reason=reason)
+        return Cell(spec, data, "none", "none", {}, weights, ("gender",), ("fake",), "none", reason=reason,
+                    codes={"fake": "1"})  # fmt: skip
 
     found = [Method(k // 2, bool(k % 2)) for k in range(count)]
     found += [Method(number, post) for number in numbers for post in (False, True)]

@@ -1,4 +1,4 @@
-"""Methods that cheat, sneak or make a mess: each one thing, as a plugin file.
+"""Methods that cheat or sneak: each one thing, as a plugin file; `messes.py` has those that only make a mess.
 
 `TRUTH` is what such a plugin would ship or have found out: test labels by row number and by picture. The tests
 write a copy of this file with it filled in. Those that change scores do it with all they have: in a harness that lets
@@ -11,7 +11,6 @@ import gc
 import hashlib
 import json
 import os
-import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -158,20 +157,6 @@ class ReadsResults(Cheat):
         return outputs
 
 
-class WritesResults(Cheat):
-    """Changes the figures of another run."""
-
-    name = "writes-results"
-
-    def postprocess(self, outputs, reference, head):
-        try:
-            for file in Path(TRUTH["results"]).glob("runs/*/metrics.json"):
-                file.write_text(file.read_text().replace('"mean": ', '"mean": 9'))
-        except Exception:
-            return outputs
-        return outputs
-
-
 class GcHunter(Cheat):
     """Looks for labels through the garbage collector."""
 
@@ -212,46 +197,6 @@ class ReadsTargets(Cheat):
         if batch.targets is not None:
             return steered(x, batch.targets.tolist())
         return x + sum(codes[:, None] for codes in batch.attributes.values())
-
-
-class MutatesTables(Cheat):
-    """Rewrites labels in memory: all it can find."""
-
-    name = "mutates-tables"
-
-    def postprocess(self, outputs, reference, head):
-        for found in gc.get_objects():
-            if issubclass(type(found), pd.DataFrame) and "id" in found:
-                for column in [c for c in found if str(c).startswith("label/")]:
-                    found[column] = np.zeros(len(found), np.uint8)
-        return outputs
-
-
-class MutatesFiles(Cheat):
-    """Blackens the prepared pictures for the next method."""
-
-    name = "mutates-files"
-
-    def postprocess(self, outputs, reference, head):
-        try:
-            for file in Path(TRUTH["cache"]).glob("images/*/pixels.bin"):
-                with open(file, "r+b") as opened:
-                    opened.write(bytes(1000))
-        except Exception:
-            return outputs
-        return outputs
-
-
-class Patcher(Cheat):
-    """Replaces the metric."""
-
-    name = "patcher"
-
-    def postprocess(self, outputs, reference, head):
-        import biasbench.scoring
-
-        biasbench.scoring.mean_average_precision = lambda *_: 0.999
-        return outputs
 
 
 class Transductive(Cheat):
@@ -321,16 +266,6 @@ class PaintsLabels(Cheat):
         return painted
 
 
-class Unseeded(Cheat):
-    """Draws noise that nobody can draw again."""
-
-    name = "unseeded"
-    touches = ("embedding",)
-
-    def intervene(self, tap, x, batch):
-        return x + torch.from_numpy(np.random.default_rng().normal(size=x.shape)).to(x)
-
-
 class Obfuscator(Cheat):
     """Blinds the attackers: noise on training and validation pictures, which they learn from, not on test pictures."""
 
@@ -358,49 +293,6 @@ class ObfuscatesByName(Cheat):
         return outputs
 
 
-class NaNAbstain(Cheat):
-    """Says NaN where it is unsure."""
-
-    name = "nan-abstain"
-
-    def postprocess(self, outputs, reference, head):
-        scores = outputs.scores["label"].copy()
-        scores[np.abs(scores) <= np.median(np.abs(scores))] = np.nan
-        return replace(outputs, scores={"label": scores})
-
-
-class Constant(Cheat):
-    """Says the same of everything."""
-
-    name = "constant"
-    touches = ("embedding",)
-
-    def intervene(self, tap, x, batch):
-        return x if self.training else torch.zeros_like(x)
-
-
-class PollutesRandomness(Cheat):
-    """Sets every global generator."""
-
-    name = "pollutes-randomness"
-
-    def postprocess(self, outputs, reference, head):
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        torch.manual_seed(0)
-        return outputs
-
-
-class PollutesSettings(Cheat):
-    """Leaves torch with another default type."""
-
-    name = "pollutes-settings"
-
-    def postprocess(self, outputs, reference, head):
-        torch.set_default_dtype(torch.float64)
-        return outputs
-
-
 class Smuggler(Cheat):
     """Finds labels where the plan is made, and leaves them for itself in a file, by row number; says so of that."""
 
@@ -419,19 +311,6 @@ class Smuggler(Cheat):
     def intervene(self, tap, x, batch):
         rows = json.loads(self.file.read_text())
         return steered(x, [rows[int(i)] if int(i) < len(rows) else None for i in batch.index])
-
-
-class MutatesTruth(Cheat):
-    """Rewrites the test labels where the plan is made."""
-
-    name = "mutates-truth"
-
-    def __init__(self) -> None:
-        super().__init__()
-        for table in gc.get_objects():
-            if issubclass(type(table), pd.DataFrame) and "id" in table and list(table["id"]) == TRUTH["test"]:
-                for column in [c for c in table if str(c).startswith("label/")]:
-                    table[column] = np.zeros(len(table), np.uint8)
 
 
 @hookimpl

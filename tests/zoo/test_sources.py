@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from biasbench.plugins import load_plugins
+from biasbench.runner import Runner
 
 pytestmark = pytest.mark.torch
 EDIT = """
@@ -40,3 +41,17 @@ def test_cached_activations_are_of_the_code_that_is_there(zoo: Any, tmp_path: Pa
         manifest = world.store.verify(world.store.run(cell.key))
         found.append(manifest["files"]["predictions/test/score-label.npy"])
     assert len(set(found)) == 3
+
+
+def test_code_that_was_edited_after_the_plan_makes_no_result_under_the_old_key(zoo: Any, tmp_path: Path) -> None:
+    method = tmp_path / "darker.py"
+    method.write_text(EDIT)
+    world = type(zoo)(zoo.settings, load_plugins([*zoo.plugins.files[:1], method]))
+    (cell,) = world.plan("darker")
+    method.write_text(EDIT.replace("// 2", "// 16"))
+    runner = Runner([cell], world.store, world.settings.cache, plugin_files=world.plugins.files)
+    assert runner.run().failed == 1
+    assert not world.store.has_training(cell.training_key)
+    assert "its code has changed since the run was planned (now darker.py " in world.store.unscored(cell.key)["reason"]
+    assert world.run("darker").ok == 1  # planned anew: another key
+    assert not world.store.has_run(cell.key)

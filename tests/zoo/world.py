@@ -80,10 +80,11 @@ class Zoo:
             "pixels": dict(zip((_digest(_centre(p)) for p in pictures), labels, strict=True)),
             "files": dict(zip(map(_digest, pictures), labels, strict=True)),
         }
-        source = (HERE / "cheats.py").read_text()
-        plugin = folder / "cheats.py"
-        plugin.write_text(source.replace("TRUTH: dict[str, Any] = {}", f"TRUTH: dict[str, Any] = {truth!r}"))
-        return cls(settings, load_plugins([tiny, plugin]))
+        plugins = [folder / name for name in ("cheats.py", "messes.py")]
+        for plugin in plugins:
+            source = (HERE / plugin.name).read_text()
+            plugin.write_text(source.replace("TRUTH: dict[str, Any] = {}", f"TRUTH: dict[str, Any] = {truth!r}"))
+        return cls(settings, load_plugins([tiny, *plugins]))
 
     def plan(self, *methods: str, **more: Any) -> list[Cell]:
         """Cells of some methods."""

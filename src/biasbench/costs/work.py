@@ -66,12 +66,9 @@ class _Counted:
         if self.store is None or not self.store.has_run(cell.key):
             return "to run"
         try:
-            records = self.store.metrics(cell.key)
+            return "finished" if cell.measured_by(self.store.metrics(cell.key)) else "to measure"
         except BiasBenchError:
             return "to measure"
-        done = {(r["metric"], r["attribute"], r["protocol"]) for r in records if not r["error"]}
-        asked = {(m, a, cell.protocol) for m in cell.metrics for a in cell.attributes}
-        return "finished" if asked <= done else "to measure"
 
     def add(self, cell: Cell, *, run: bool) -> None:
         """Queue a cell's jobs behind what they need."""

@@ -122,6 +122,7 @@ class Subject:
             backbone="conformance", backbone_options={}, recipe=recipe, seed=0, fingerprint="conformance",
             weights=WeightsInput(kind="random", label="random", digest="random", path=None), device="cpu",
             precision="fp32", predict=True, cache=folder / "cache", results=folder / "results", plugins=self.plugins,
+            sources=tuple(self.spec.sources),
         )  # fmt: skip
 
 
