@@ -28,7 +28,7 @@ raises the version.
 | exit code | printed as | meaning | what is safe |
 |---|---|---|---|
 | 0 | | everything asked for was done | everything |
-| 1 | `error[cell]` | some cells failed (their rows say why), or `doctor` found a problem | all other cells |
+| 1 | `error[cell]`, `error[cluster]` | cells failed, a cluster was lost, `doctor` found a problem | all other cells |
 | 2 | `error[usage]`, `error[plugin]` | an option, name, benchmark file or plugin cannot be used | nothing was begun |
 | 3 | `error[bug]` | a bug in biasbench; the traceback is in a log file below the cache folder | finished cells |
 | 4 | `error[data]` | data are missing, damaged or refused, at the named place | the data, unchanged; finished cells |

@@ -31,6 +31,7 @@ def test_exit_codes_of_the_classes():
     codes = {
         "BiasBenchError": 1,
         "CellError": 1,
+        "ClusterError": 1,
         "UsageError": 2,
         "PluginError": 2,
         "DataError": 4,

@@ -18,7 +18,8 @@ EPOCHS, STEPS = 3, 4
 
 def promises() -> list[Promise]:
     """All of this file."""
-    files = [SRC / f"{name}.py" for name in ("engine", "steps", "checkpoint", "cell", "streams", "model", "method")]
+    names = ("engine", "steps", "checkpoint", "randomness", "cell", "streams", "model", "method")
+    files = [SRC / f"{name}.py" for name in names]
     return [Promise("resume", resume, (*files, SRC / "builtin" / "methods", HERE / "resume.py"))]
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: everything a training needs to go on with the same bits.
 
 Tensors go to safetensors, the rest to JSON; nothing that could run code is read or written.
-There is no generator state to save: every stream is a function of its name and a counter.
+Our own streams leave no generator's state to save: each is a function of its name and a counter. The generators that a
+process shares stand in the checkpoint, for plugins and libraries that draw from them.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from biasbench.errors import EXIT_BUG, BiasBenchError
+from biasbench.errors import EXIT_BUG, BiasBenchError, CellError
 from biasbench.family import adopt
 from biasbench.faults import point
 from biasbench.job import CellJob, FacesJob, ImagesJob, Job, MeasureJob, Member
@@ -217,6 +217,12 @@ def failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, BiasBenchError):
         return {"event": "error", "message": str(error), "exit_code": error.exit_code, "bug": False}
     traceback.print_exception(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        short = CellError(
+            f"out of memory: {explain(error)}",
+            fix="Nothing was made smaller, since figures would change. See recipe.micro_batch, or take fewer --jobs",
+        )
+        return {"event": "error", "message": str(short), "exit_code": short.exit_code, "bug": False}
     return {"event": "error", "message": explain(error), "exit_code": EXIT_BUG, "bug": True}
 
 

@@ -28,6 +28,7 @@ from biasbench.faults import point
 from biasbench.features import View, fits
 from biasbench.method import Phase, overrides
 from biasbench.model import Device, Model
+from biasbench.randomness import random_state, seed_globals, set_random_state
 from biasbench.recipe import Recipe, Stage
 from biasbench.rng import Part, seed_for
 from biasbench.scoring import macro_f1, mean_average_precision
@@ -190,6 +191,7 @@ class Trainer:
             begun = Begun(**saved["begun"])
             for name, state in saved["optimisers"].items():
                 restore(optimisers[name], state)
+                self.device.set_scale(optimisers[name], saved.get("scales", {}).get(name, {}))
             for name, cursor in saved["cursors"].items():
                 streams[name].cursor = cursor
         step = Steps(self, stage, start, phases, optimisers, streams, {id(p) for p in task})
@@ -203,6 +205,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "kept": self.kept,
                 "optimisers": {name: o.state_dict() for name, o in optimisers.items()},
+                "scales": {name: self.device.scale_of(o) for name, o in optimisers.items()},
                 "cursors": {name: s.cursor for name, s in streams.items()},
                 "begun": vars(begun),
                 "random": random_state(self.device),
@@ -217,7 +220,9 @@ class Trainer:
 
         while self.progress.epoch < stage.epochs:
             epoch, began = self.progress.epoch, time.perf_counter()
-            torch.manual_seed(seed_for(*self.run_name, "torch", number, epoch))
+            seed = seed_for(*self.run_name, "torch", number, epoch)
+            torch.manual_seed(seed)
+            seed_globals(seed)
             if begun.step:
                 set_random_state(self.device, saved["random"])
             losses = step.epoch(number, epoch, begun, between)
@@ -357,21 +362,6 @@ def _codes(source: Source, attribute: str) -> IntArray:
 def write_log(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """Write an epoch log as JSON lines, whole or not at all."""
     io.write_text(path, "".join(io.canonical_json(record) + "\n" for record in log))
-
-
-def random_state(device: Device) -> dict[str, Tensor]:
-    """Where torch's generators stand: what draws from them within an epoch goes on from there."""
-    found = {"cpu": torch.get_rng_state()}
-    if device.device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device.device)
-    return found
-
-
-def set_random_state(device: Device, state: Mapping[str, Tensor]) -> None:
-    """The inverse of `random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device.device)
 
 
 def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -86,6 +86,12 @@ class CellError(BiasBenchError):
     """One cell cannot yield a score; the others go on."""
 
 
+class ClusterError(BiasBenchError):
+    """A cluster that was lost in the middle of a run, or has no machine left for a cell; what is finished is kept."""
+
+    code = "cluster"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence naming the nearest of `known`, or the empty string.
 

@@ -19,11 +19,12 @@ from biasbench.guard.again import degenerate
 from biasbench.guard.code import Code
 from biasbench.guard.files import Files, hubs, refusal
 from biasbench.guard.flags import FLAGS, flags_of
-from biasbench.guard.state import State, seed_globals, settings
+from biasbench.guard.state import State, settings
 from biasbench.images import ImageStore
 from biasbench.job import CellJob, DataInput, Member
 from biasbench.plugins import Plugins
 from biasbench.predict import read_outputs
+from biasbench.randomness import seed_globals
 from biasbench.rng import seed_for
 from biasbench.spec import resolve_method, source_of
 from biasbench.store import Store

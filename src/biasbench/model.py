@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +198,7 @@ class Device:
         self.group = Group(member, self.device.type)
         self.precision = precision
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self._scalers: dict[int, torch.amp.GradScaler] = {}
+        self._scalers: WeakKeyDictionary[torch.optim.Optimizer, torch.amp.GradScaler] = WeakKeyDictionary()
 
     def put(self, x: Tensor) -> Tensor:
         """`x` on the device; images and maps in the chosen memory format."""
@@ -269,9 +270,22 @@ class Device:
             look(lambda loss: loss)
             optimiser.step()
             return
-        scaler = self._scalers.setdefault(id(optimiser), torch.amp.GradScaler(self.device.type))
+        scaler = self._scaler(optimiser)
         backward(scaler.scale)
         self.group.average(params)
         look(scaler.scale)
         scaler.step(optimiser)
         scaler.update()
+
+    def _scaler(self, optimiser: torch.optim.Optimizer) -> torch.amp.GradScaler:
+        return self._scalers.setdefault(optimiser, torch.amp.GradScaler(self.device.type))
+
+    def scale_of(self, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+        """By how much an optimiser's losses are scaled, and what decides when that changes; empty but for fp16."""
+        found: dict[str, float] = self._scaler(optimiser).state_dict() if self.precision == "fp16" else {}
+        return found
+
+    def set_scale(self, optimiser: torch.optim.Optimizer, state: Mapping[str, float]) -> None:
+        """The inverse of `scale_of`."""
+        if state:
+            self._scaler(optimiser).load_state_dict(dict(state))

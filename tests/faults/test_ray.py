@@ -21,9 +21,12 @@ finally:
     sys.path.remove(str(Path(__file__).parent))
 
 from biasbench.cli.engine import Engine, check_gpus
-from biasbench.errors import UsageError
-from biasbench.executors.cluster import Demand, Node, _refused
+from biasbench.errors import ClusterError, UsageError
+from biasbench.executors.cluster import Cluster, Demand, Node, _refused, demand_of
+from biasbench.executors.head import AGAIN
 from biasbench.executors.ray import RayExecutor, Seat, _unready
+from biasbench.job import DataInput, ImagesJob
+from biasbench.recipe import load_recipe
 
 needs_ray = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra biasbench[ray])"),
@@ -57,6 +60,49 @@ def test_gpus_that_make_sense_are_not() -> None:
     for gpus, device in ((0.5, "auto"), (2.0, "cuda"), (0.0, "cpu"), (None, "cpu"), (None, "cuda"), (0.25, "cuda")):
         check_gpus(gpus, device)
     assert Engine("cpu").fit([]) is None
+
+
+class Machines(Cluster):
+    """A cluster that is not there, with machines of so many processors and GPUs."""
+
+    def __init__(self, *machines: tuple[int, int]) -> None:
+        self.there = [Node(f"10.0.0.{i}", *has) for i, has in enumerate(machines, 1)]
+
+    def nodes(self) -> list[Node]:
+        return self.there
+
+
+def cells(threads: int, processes: int) -> list[SimpleNamespace]:
+    recipe = load_recipe("smoke", {"threads": threads, "processes": processes})
+    return [SimpleNamespace(reason=None, spec=SimpleNamespace(recipe=recipe))] * 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "at_once"), [(None, 1, 6), (None, 2, 3), (2.0, 2, 3), (0.5, 1, 8), (2.0, 1, 3), (0.0, 4, 2)]
+)
+def test_a_cell_gets_a_gpu_for_each_of_its_processes(gpus: float | None, processes: int, at_once: int) -> None:
+    assert Engine("cuda", gpus, Machines((8, 4), (8, 2))).fit(cells(2, processes)) == at_once
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "said"),
+    [
+        (None, 4, "the cluster has 10.0.0.1 (8 CPUs and 2 GPUs), 10.0.0.2 (8 CPUs and 2 GPUs)"),  # four in all
+        (2.0, 4, "a cell needs 8 CPUs and 4 GPUs on one machine"),
+        (1.0, 2, "2 processes of a cell need a GPU each, not 1 together. Use --gpus 2, or leave it out"),
+        (0.0, 5, "a cell needs 10 CPUs on one machine"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_with_what_there_is(gpus: float | None, processes: int, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Engine("cuda", gpus, Machines((8, 2), (8, 2))).fit(cells(2, processes))
+    assert said in str(refused.value)
+
+
+def test_pictures_are_decoded_on_a_processor_and_no_gpu(tmp_path: Path) -> None:
+    data = DataInput(root=tmp_path, tables={}, regions={}, stores={}, task="multilabel", label_names=(), groups={},
+                     identity="")  # fmt: skip
+    assert demand_of(ImagesJob(data=data, short_side=96), 2.0) == Demand(1, 0)
 
 
 def biasbench(*options: str, env: dict[str, str]) -> tuple[int, str]:
@@ -112,7 +158,7 @@ def test_a_machine_without_a_working_biasbench_is_named() -> None:
 def test_a_job_that_no_machine_could_hold_any_more_ends_the_run_after_a_while(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra biasbench[ray])")
     there = [Node("10.0.0.1", 4, 1)]
-    cluster = SimpleNamespace(nodes=lambda: there)
+    cluster = SimpleNamespace(nodes=lambda: there, head="10.0.0.1:6379")
     executor = RayExecutor(tmp_path, cluster, patience=0.1)
     executor.running["cell"] = Seat(None, Demand(1, 1), since=0.0)
     executor._check_room()
@@ -120,7 +166,7 @@ def test_a_job_that_no_machine_could_hold_any_more_ends_the_run_after_a_while(tm
     executor._check_room()
     time.sleep(0.15)
     with pytest.raises(
-        UsageError, match=r"no machine had 1 CPU and 1 GPU for a cell; the cluster has 10.0.0.2 \(8 CPUs\)"
+        ClusterError, match=r"no machine had 1 CPU and 1 GPU for a cell; the cluster has 10.0.0.2 \(8 CPUs\)"
     ):
         executor._check_room()
     executor.running["cell"].node = "10.0.0.1"  # it has its place: nothing to wait for
@@ -237,6 +283,28 @@ class TestLostMachines:
                 return
         with cluster_trial.two_machines(tmp_path, hosts=False) as there:  # no second host without root and iproute2
             self.lost(there, tmp_path, straight)
+
+    def test_a_killed_head_ends_the_run_in_a_line_of_ours_and_another_goes_on(self, straight, tmp_path):
+        count = tmp_path / "count"
+        with clusters.cluster(tmp_path, "--num-cpus=1") as there:
+            run = cluster_trial.start(there, tmp_path, BIASBENCH_FAKE_PAUSE="1.5", BIASBENCH_FAKE_COUNT=str(count))
+            while not list((tmp_path / "results").glob("runs/*/manifest.json")):
+                assert run.poll() is None, (tmp_path / "log.txt").read_text()
+                time.sleep(0.05)
+            there.machines[0].kill()
+            began = time.monotonic()
+            assert run.wait(120) == 1
+            assert time.monotonic() - began < 55  # Ray would have ended it after 60
+        said = [
+            line for line in (tmp_path / "log.txt").read_text().splitlines() if "biasbench: " in line or "GCS" in line
+        ]
+        assert said == [
+            f"biasbench: error[cluster]: {there.address}: the head of the cluster has not answered for 20 s. {AGAIN}."
+        ]
+        with clusters.cluster(tmp_path / "other", "--num-cpus=1") as other:
+            again = cluster_trial.start(other, tmp_path, BIASBENCH_FAKE_COUNT=str(count))
+            assert again.wait(600) == 0, (tmp_path / "log.txt").read_text()
+        assert trial.picture(tmp_path / "results") == straight
 
     @staticmethod
     def lost(there, folder, straight):

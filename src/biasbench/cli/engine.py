@@ -42,7 +42,8 @@ _OPTIONS = (
     ),
     click.option(
         "--gpus", type=click.FloatRange(min=0), metavar="N",
-        help="GPUs of each cell in the cluster; 0.5 shares one between two.  [default: 1 if there are any]",
+        help="GPUs of each cell in the cluster; 0.5 shares one between two.  "
+        "[default: one for each of its processes, if there are any]",
     ),
 )  # fmt: skip
 
@@ -53,12 +54,12 @@ class Engine:
 
     Attributes:
         device: Torch device of the cells.
-        gpus: Of each cell's process, in a cluster.
+        gpus: Of each cell, in a cluster; None for one for each of its processes.
         cluster: The cluster; None for this machine alone.
     """
 
     device: str
-    gpus: float = 0.0
+    gpus: float | None = 0.0
     cluster: Cluster | None = None
 
     def fit(self, cells: Sequence[Cell]) -> int | None:
@@ -74,9 +75,10 @@ class Engine:
             check_processes(self.device, processes)
             return None
         if self.gpus and 1 < processes != self.gpus:
+            self.cluster.check(demands_of(cells, None))
             raise UsageError(
                 f"{processes} processes of a cell need a GPU each, not {self.gpus:g} together",
-                fix=f"Use --gpus {processes}",
+                fix=f"Use --gpus {processes}, or leave it out",
             )
         demands = demands_of(cells, self.gpus)
         self.cluster.check(demands)
@@ -112,7 +114,8 @@ def choose_engine(engine: str, address: str | None, gpus: float | None, device: 
 
     cluster = connect(address)
     if gpus is None:
-        gpus = 1.0 if device == "cuda" or (device == "auto" and any(n.gpus for n in cluster.nodes())) else 0.0
+        there = device == "cuda" or (device == "auto" and any(n.gpus for n in cluster.nodes()))
+        return Engine("cuda", None, cluster) if there else Engine("cpu", 0.0, cluster)
     return Engine("cuda" if gpus else "cpu", gpus, cluster)
 
 
@@ -133,9 +136,9 @@ def check_gpus(gpus: float | None, device: str) -> None:
         raise UsageError(f"--gpus {gpus:g} and --device {device} contradict each other", fix="Leave one of them out")
 
 
-def demands_of(cells: Sequence[Cell], gpus: float) -> list[Demand]:
+def demands_of(cells: Sequence[Cell], gpus: float | None) -> list[Demand]:
     """What the cells of a plan need of one machine, each kind once."""
-    from biasbench.executors.cluster import Demand
+    from biasbench.executors.cluster import demand_for
 
-    cpus = {c.spec.recipe.threads * c.spec.recipe.processes for c in cells if c.reason is None}
-    return [Demand(count, gpus) for count in sorted(cpus)]
+    found = {demand_for(cell.spec.recipe, gpus) for cell in cells if cell.reason is None}
+    return sorted(found, key=lambda demand: (demand.cpus, demand.gpus))

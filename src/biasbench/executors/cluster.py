@@ -17,6 +17,7 @@ from typing import Any
 
 from biasbench.errors import UsageError, printable
 from biasbench.job import CellJob, Job, MeasureJob
+from biasbench.recipe import Recipe
 
 # Ray reads these when it is imported or started; what the user has set stays.
 SETTINGS = {
@@ -62,15 +63,27 @@ class Node:
         return f"{self.address} ({_amounts({'CPU': self.cpus, 'GPU': self.gpus})})"
 
 
-def demand_of(job: Job, gpus: float) -> Demand:
-    """What a job needs: training and prediction a processor a thread and the GPUs, everything else no GPU."""
+def demand_of(job: Job, gpus: float | None) -> Demand:
+    """What a job needs: a cell what its recipe and its GPUs say, everything else no GPU."""
     if isinstance(job, CellJob):
-        return Demand(job.recipe.threads * job.recipe.processes, gpus)
+        return demand_for(job.recipe, gpus)
     return Demand(job.threads if isinstance(job, MeasureJob) else 1)
+
+
+def demand_for(recipe: Recipe, gpus: float | None) -> Demand:
+    """What a cell needs: a processor for each thread of each process, and GPUs; None for one for each process."""
+    return Demand(recipe.threads * recipe.processes, recipe.processes if gpus is None else gpus)
 
 
 class Cluster:
     """A cluster that this process is connected to."""
+
+    @property
+    def head(self) -> str:
+        """HOST:PORT at which its head listens."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
 
     def nodes(self) -> list[Node]:
         """The machines that are there now."""

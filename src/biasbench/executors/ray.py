@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from biasbench import __version__, io
-from biasbench.errors import StoreError, UsageError, printable
+from biasbench.errors import ClusterError, StoreError, UsageError, printable
 from biasbench.executors.cluster import Cluster, Demand, demand_of, describe
 from biasbench.executors.executor import ENDS
+from biasbench.executors.head import Head
 from biasbench.executors.limits import Limits
 from biasbench.executors.place import Place
 from biasbench.job import Job
@@ -78,7 +79,7 @@ class RayExecutor:
     Attributes:
         folder: Where job files and logs go.
         cluster: The cluster that this process is connected to.
-        gpus: Of each training and prediction; 0.5 shares one between two.
+        gpus: Of each training and prediction; 0.5 shares one between two. None: one for each of its processes.
         limits: What ends a job.
         shared: Folders that every machine must see.
         options: More for the local executor at each place.
@@ -87,7 +88,7 @@ class RayExecutor:
 
     folder: Path
     cluster: Cluster
-    gpus: float = 0.0
+    gpus: float | None = 0.0
     limits: Limits | None = None
     shared: Sequence[Path] = ()
     options: dict[str, Any] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class RayExecutor:
         self.free: list[Seat] = []
         self.lost: dict[str, list[str]] = {}
         self.asked, self.possible = False, time.monotonic()
+        self.head = Head(self.cluster.head)
         self.probes = {path.absolute() / f"seen-{uuid.uuid4().hex[:12]}": uuid.uuid4().hex for path in self.shared}
         kept = [name for name in os.environ if name.startswith("BIASBENCH_")]
         self.environ = {name: os.environ.get(name) for name in (*THREADS, *kept)}
@@ -114,8 +116,12 @@ class RayExecutor:
         """What the jobs have said, until the timeout; a job whose machine is lost says `lost` and starts again.
 
         Raises:
-            UsageError: When a machine is not set up as this one is, or none is left that could hold a job.
+            UsageError: When a machine is not set up as this one is.
+            ClusterError: When the head is gone, or no machine is left that could hold a job.
         """
+        if not self.head.check():  # until it answers again, or is gone, a call might never return
+            time.sleep(timeout)
+            return
         self._let_go()
         if self.asked:
             yield from self._withdraw()
@@ -141,13 +147,14 @@ class RayExecutor:
         self.asked = True
 
     def stop(self) -> None:
-        """End every job at once."""
-        for seat in (*self.running.values(), *self.free):
+        """End every job at once; without a head, they end by themselves when this process has."""
+        for seat in (*self.running.values(), *self.free) if self.head.silent is None else ():
             self._end(seat)
         self.running, self.free = {}, []
 
     def __enter__(self) -> Self:
         self.log = contextlib.ExitStack()
+        self.log.enter_context(self.head)
         # Ray prints what it thinks of lost processes to standard output, where results go.
         file = self.log.enter_context(open(self.folder / "ray.log", "a", encoding="utf-8"))
         self.log.enter_context(contextlib.redirect_stdout(file))
@@ -203,7 +210,7 @@ class RayExecutor:
         if short is None:
             self.possible = now
         elif now - self.possible > self.patience:
-            raise UsageError(
+            raise ClusterError(
                 f"for {self.patience:g} s no machine had {short} for a cell; the cluster has {describe(nodes)}",
                 fix="Finished cells are kept: add a machine and run the same command again",
             )

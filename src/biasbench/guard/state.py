@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from biasbench import io
@@ -92,17 +90,3 @@ def settings() -> Mapping[str, object]:
         "the working folder": str(Path.cwd()),
         "the file mode mask": mask,
     }
-
-
-def seed_globals(seed: int) -> None:
-    """Seed numpy's and Python's global generators: ours draw by name, a plugin may not.
-
-    Example:
-        >>> seed_globals(3)
-        >>> drawn = random.random(), np.random.rand()
-        >>> seed_globals(3)
-        >>> drawn == (random.random(), np.random.rand())
-        True
-    """
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    random.seed(seed)
