@@ -89,5 +89,6 @@ def distinct_rows(classes: Tensor, codes: Tensor, size: int, width: int, groups:
     frequencies = parts.sum(3).unsqueeze(2)
     aims = parts.gather(2, found.unsqueeze(3).expand_as(parts))
     shares = aims.sum(3, keepdim=True)
-    for i, (u, b) in enumerate(zip(most, sizes.tolist(), strict=True)):
-        yield Batch(found[i, :, :u].t().contiguous(), aims[i, :, :u], shares[i, :, :u], b, frequencies[i])
+    of_each = (found.transpose(1, 2), aims, shares, frequencies)
+    for u, b, rows, aim, share, frequency in zip(most, sizes.tolist(), *(x.unbind() for x in of_each), strict=True):
+        yield Batch(rows[:u].contiguous(), aim[:, :u], share[:, :u], b, frequency)

@@ -118,18 +118,18 @@ class Stack:
         weights, biases = ([torch.stack([d[i][k] for d in drawn]).to(device) for i in range(n)] for k in (0, 1))
         inputs = [w.shape[1] for w in weights]
         weights[last] = weights[last].mT.contiguous()  # products by few columns want them whole
-        self.means = [torch.zeros(self.count, 1, k, device=device) for k in inputs]
-        self.variances = [torch.ones(self.count, 1, k, device=device) for k in inputs]
-        parts = [*weights, *biases, *self.variances, *self.means]  # scales begin at 1 and shifts at 0
-        self.trained = torch.cat([part.view(-1) for part in parts])
-        self.trained.grad = torch.zeros_like(self.trained)
-        own, gradients = (_cut(whole, parts) for whole in (self.trained, self.trained.grad))
-        own[last], gradients[last] = own[last].mT, gradients[last].mT
-        for part, gradient in zip(own, gradients, strict=True):
+        zeros, ones = ([f(self.count, 1, k, device=device) for k in inputs] for f in (torch.zeros, torch.ones))
+        self.trained, parts = _joined([*weights, *biases, *ones, *zeros])
+        self.trained.grad, gradients = _joined([torch.zeros_like(part) for part in parts])
+        parts[last], gradients[last] = parts[last].mT, gradients[last].mT
+        for part, gradient in zip(parts, gradients, strict=True):
             part.grad = gradient
-        self.weights, self.biases, self.scales, self.shifts = (own[i : i + n] for i in range(0, 4 * n, n))
+        self.weights, self.biases, self.scales, self.shifts = (parts[i : i + n] for i in range(0, 4 * n, n))
         self._used = [b[:, :, : w.shape[2]] for b, w in zip(self.biases, self.weights, strict=True)]
-        self._moments = [(torch.zeros_like(m), torch.zeros_like(m)) for m in self.means]  # a batch's mean, 1/deviation
+        self._running, moments = _joined([*zeros, *ones])
+        self.means, self.variances = moments[:n], moments[n:]
+        self._found, moments = _joined([*zeros, *ones])  # the same of one batch
+        self._mean, self._variance, self._invstd = moments[:n], moments[n:], ones
         self._offsets = torch.arange(self.count, device=device) * inputs[0]  # [A] first rows in flattened weights
         self._arrays: dict[tuple[str, int], Tensor] = {}
         self._rooms: dict[int, _Room] = {}
@@ -153,6 +153,8 @@ class Stack:
             act = torch.addcmul(self.shifts[i], room.normal[i], self.scales[i], out=room.act[i])
             leaky_relu_(act, self.shape.slope)
             z = torch.bmm(act, self.weights[i], out=room.out[i]).add_(self._used[i])
+        if batch.frequencies is not None:
+            self._track(batch.size)
         losses, g = _cross_entropy(z, batch)
         torch.sum(g, 1, keepdim=True, out=_grad(self.biases[last])[:, :, : g.shape[2]])
         for i in range(last, 0, -1):
@@ -173,13 +175,11 @@ class Stack:
     def _enter_classes(self, batch: Batch, room: _Room) -> Tensor:
         """[A, U, H] the same on one-hot vectors: the product is a row of the weights."""
         assert batch.frequencies is not None
-        mean, invstd = self._moments[0]
-        mean.copy_(batch.frequencies)
-        variance = mean * (1 - mean)
-        torch.rsqrt(variance + EPS, out=invstd)
-        self._track(0, mean, variance, batch.size)
-        gain, at, z = self.scales[0] * invstd, self._flat(batch.features), room.out[0]
-        torch.index_select(self.weights[0].view(-1, z.shape[2]), 0, at, out=_lines(z))
+        mean = self._mean[0].copy_(batch.frequencies)
+        variance = torch.mul(mean, 1 - mean, out=self._variance[0])
+        gain = self.scales[0] * torch.rsqrt(variance + EPS, out=self._invstd[0])
+        at, z = self._flat(batch.features), room.out[0]
+        torch.index_select(self.weights[0].reshape(-1, z.shape[2]), 0, at, out=_lines(z))
         return torch.addcmul(self._constant(self.shifts[0] - mean * gain), z, self._picked(gain, at), out=z)
 
     def _leave(self, batch: Batch, g: Tensor, room: _Room) -> None:
@@ -194,11 +194,14 @@ class Stack:
             torch.sum(torch.mul(dw, w, out=self._folded()), 2, keepdim=True, out=dscale.mT)
             dw.mul_(self.scales[0].mT)
         else:
-            at, (_, invstd) = self._flat(batch.features), self._moments[0]
-            torch.index_select(w.view(-1, g.shape[2]), 0, at, out=_lines(room.spare))
+            at, invstd = self._flat(batch.features), self._invstd[0]
+            torch.index_select(w.reshape(-1, g.shape[2]), 0, at, out=_lines(room.spare))
             told = room.spare.mul_(g).sum(2, keepdim=True).mul_(self._picked(invstd, at))
             g.mul_(self._picked(invstd * self.scales[0], at))
-            dw.zero_().view(-1, g.shape[2]).index_copy_(0, at, _lines(g))  # no class stands in two rows
+            rows = dw.zero_() if dw.is_contiguous() else torch.zeros(dw.shape, device=self.device)
+            rows.view(-1, g.shape[2]).index_copy_(0, at, _lines(g))  # no class stands in two rows
+            if rows is not dw:  # of one layer alone
+                dw.copy_(rows)
             dscale.zero_().view(-1).index_copy_(0, at, told.transpose(0, 1).reshape(-1))
         if self.shape.layers == 1:
             self._leave_shift(batch)
@@ -210,9 +213,9 @@ class Stack:
         torch.bmm(total, w.mT, out=dshift)
         shift = self.shifts[0]
         if batch.frequencies is not None:  # there, the mean has not been taken off yet
-            mean, invstd = self._moments[0]
-            _grad(self.scales[0]).addcmul_(mean * invstd, dshift, value=-1)
-            shift = shift - mean * invstd * self.scales[0]
+            centre = self._mean[0] * self._invstd[0]
+            _grad(self.scales[0]).addcmul_(centre, dshift, value=-1)
+            shift = shift - centre * self.scales[0]
         dw.addcmul_(shift.mT, total)
 
     def _constant(self, shift: Tensor) -> Tensor:
@@ -220,8 +223,8 @@ class Stack:
         return self._used[0] + torch.bmm(shift, self.weights[0])
 
     def _normalise(self, i: int, x: Tensor, batch: Batch, room: _Room) -> None:
-        """The rows with mean 0 and variance 1 over the batch, into the room; the running statistics move."""
-        out, (mean, invstd) = room.normal[i], self._moments[i]
+        """The rows with mean 0 and variance 1 over the batch, into the room; of rows that stand for others, x is lost."""
+        out, mean, variance, invstd = room.normal[i], self._mean[i], self._variance[i], self._invstd[i]
         if batch.frequencies is None:
             torch.ops.aten.native_batch_norm.out(
                 _channels(x), None, None, self.means[i].view(-1), self.variances[i].view(-1), True, MOMENTUM, EPS,
@@ -231,23 +234,22 @@ class Stack:
         shares = batch.shares.mT
         torch.bmm(shares, x, out=mean)
         torch.sub(x, mean, out=out)
-        torch.bmm(shares, torch.mul(out, out, out=x), out=invstd)
-        self._track(i, mean, invstd, batch.size)
-        out.mul_(invstd.add_(EPS).rsqrt_())
+        torch.bmm(shares, torch.mul(out, out, out=x), out=variance)
+        out.mul_(torch.rsqrt(variance + EPS, out=invstd))
 
-    def _track(self, i: int, mean: Tensor, variance: Tensor, size: int) -> None:
-        """Move the running statistics of BatchNorm i towards those of a batch."""
-        self.means[i].lerp_(mean, MOMENTUM)
-        self.variances[i].lerp_(variance * (size / (size - 1)), MOMENTUM)
+    def _track(self, size: int) -> None:
+        """Move the running statistics towards those of a batch of so many examples."""
+        self._found.chunk(2)[1].mul_(size / (size - 1))  # the variances
+        self._running.lerp_(self._found, MOMENTUM)
 
     def _normalise_backward(self, i: int, g: Tensor, batch: Batch, room: _Room) -> None:
         """From the gradient at the output of BatchNorm i to the one at its input, in place."""
-        x, spare, (_, invstd) = room.normal[i], room.out[i - 1], self._moments[i]
+        x, spare = room.normal[i], room.out[i - 1]
         dscale, dshift = _grad(self.scales[i]), _grad(self.shifts[i])
         torch.sum(torch.mul(g, x, out=spare), 1, keepdim=True, out=dscale)
         torch.sum(g, 1, keepdim=True, out=dshift)
         torch.addcmul(dshift, x, dscale, out=spare)
-        g.addcmul_(spare, batch.shares, value=-1).mul_(self.scales[i] * invstd)
+        g.addcmul_(spare, batch.shares, value=-1).mul_(self.scales[i] * self._invstd[i])
 
     # -- reading ---------------------------------------------------------------------------
     def read(self, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -319,13 +321,14 @@ class Stack:
 
     def _picked(self, numbers: Tensor, at: Tensor) -> Tensor:
         """[A, U, 1] of numbers [A, 1, K], those at places `at` [U * A] of all."""
-        return numbers.view(-1)[at].view(-1, self.count, 1).transpose(0, 1)
+        return numbers.view(-1).index_select(0, at).view(-1, self.count, 1).transpose(0, 1)
 
 
-def _cut(whole: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
-    """Consecutive pieces of one array, shaped like the parts."""
+def _joined(parts: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """One array with the numbers of all, and views of it in their shapes."""
+    whole = torch.cat([part.reshape(-1) for part in parts])
     pieces = whole.split([part.numel() for part in parts])
-    return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
+    return whole, [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
 def _cross_entropy(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
