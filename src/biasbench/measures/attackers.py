@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from biasbench.data import SPLITS, Progress, Split
+from biasbench.measures.adam import Adam
 from biasbench.measures.protocol import Protocol
 from biasbench.measures.reader import Draw, Reader, check_finite
 from biasbench.measures.stacked import Shape, Stack
@@ -169,7 +170,7 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
     """Train one stack."""
     shape = Shape(jobs[0].width, jobs[0].groups, protocol.layers, protocol.width, protocol.slope)
     stack = Stack(shape, [torch_generator(*job.stream, "init") for job in jobs], device)
-    optimiser = torch.optim.Adam([stack.trained], lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
+    optimiser = Adam(stack.trained, lr=protocol.lr, weight_decay=protocol.weight_decay)
     orders = [generator(*job.stream, "order") for job in jobs]
     train, val, test = (Reader([job.draws[split] for job in jobs], device) for split in SPLITS)
     best = [-1] * len(jobs)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from biasbench.measures.adam import Adam
 from biasbench.measures.certified import Certified
 from biasbench.measures.certified_kinds import Kind
 from biasbench.measures.certified_pool import Fit
@@ -46,7 +47,7 @@ def fit_networks(
     shape = Shape(fits[0].pool.width, fits[0].pool.groups, kind.layers + 1, kind.size, protocol.slope)
     streams = [(*fit.stream, kind.name, kind.size) for fit in fits]
     stack = Stack(shape, [torch_generator(*stream, "init") for stream in streams], device)
-    optimiser = torch.optim.Adam([stack.trained], lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
+    optimiser = Adam(stack.trained, lr=protocol.lr, weight_decay=protocol.weight_decay)
     orders = [generator(*stream, "order") for stream in streams]
     pairs = [_draws(fit) for fit in fits]
     train, read = Reader([learn for learn, _ in pairs], device), Reader([ask for _, ask in pairs], device)
