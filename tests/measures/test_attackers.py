@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from biasbench import SPLITS, CellError
-from biasbench.measures.attackers import Job, train_attackers
+from biasbench.measures.attackers import Job, train_attackers, train_stack
 from biasbench.measures.protocol import PROTOCOLS, Protocol
 from biasbench.measures.reader import Draw
 
@@ -107,6 +107,16 @@ def test_neither_neighbours_nor_threads_move_a_bit(kind, k, layers, width):
             same_bits(got, expected)
 
 
+@pytest.mark.parametrize("kind", ["scores", "labels", "classes"])
+def test_a_stack_of_several_trains_each_as_alone(kind):
+    """What an accelerator does, here; classes differ in how many a batch has."""
+    jobs = [job(seed, sizes=(97, 50, 50), k=24, kind=kind) for seed in range(3)]
+    together = train_stack(jobs, SMALL, torch.device("cpu"), lambda _: None)
+    for got, alone in zip(together, train_attackers(jobs, SMALL), strict=True):
+        assert got.losses == pytest.approx(alone.losses, rel=1e-5)
+        assert got.val == pytest.approx(alone.val, abs=1.01 / 50)  # one row by rounding
+
+
 def test_jobs_of_any_shape_may_stand_in_one_call():
     """Widths, groups, rows and kinds of table differ; scores, labels and classes of one shape too."""
     jobs = [
@@ -180,7 +190,7 @@ def test_the_selected_epoch_is_read_not_the_last():
 
 def test_every_attacker_of_a_stack_has_its_own_epoch():
     jobs = [job(seed, sizes=(60, 200, 400), shift=0.8) for seed in range(4)]
-    got = train_attackers(jobs, Protocol("t", epochs=20, lr=3e-3, width=30), threads=1)
+    got = train_stack(jobs, Protocol("t", epochs=20, lr=3e-3, width=30), torch.device("cpu"), lambda _: None)
     assert len({o.epoch for o in got}) > 1
     for o in got:
         assert o.epoch == int(np.argmax(o.val)) + 1

@@ -29,12 +29,14 @@ class Adam:
     def __init__(self, trained: Tensor, lr: float, weight_decay: float) -> None:
         assert trained.grad is not None
         self.lr, self.weight_decay = lr, weight_decay
-        steps = torch.zeros((), dtype=torch.float32, device=trained.device)
-        self.state = ([trained], [trained.grad], [torch.zeros_like(trained)], [torch.zeros_like(trained)], [], [steps])
+        self.trained, self.gradient = [trained], [trained.grad]
+        self.mean, self.square = [torch.zeros_like(trained)], [torch.zeros_like(trained)]
+        self.steps = [torch.zeros((), dtype=torch.float32, device=trained.device)]
 
     def step(self) -> None:
         """One step down the gradient."""
         adam(
-            *self.state, fused=True, amsgrad=False, maximize=False,
+            self.trained, self.gradient, self.mean, self.square, [], self.steps,
+            fused=True, amsgrad=False, maximize=False,
             lr=self.lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=self.weight_decay,
         )  # fmt: skip

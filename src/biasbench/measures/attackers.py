@@ -103,7 +103,7 @@ def train_attackers(
     tally = _Tally(len(jobs) * protocol.epochs, progress)
 
     def work(numbers: Sequence[int]) -> None:
-        got = _train([jobs[i] for i in numbers], protocol, torch.device(device), tally)
+        got = train_stack([jobs[i] for i in numbers], protocol, torch.device(device), tally.add)
         for i, outcome in zip(numbers, got, strict=True):
             outcomes[i] = outcome
             if done is not None:
@@ -166,8 +166,20 @@ class _Tally:
 
 
 @torch.no_grad()
-def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally: _Tally) -> list[Outcome]:
-    """Train one stack."""
+def train_stack(
+    jobs: Sequence[Job], protocol: Protocol, device: torch.device, told: Callable[[int], None]
+) -> list[Outcome]:
+    """Train attackers of one shape together.
+
+    Args:
+        jobs: Alike in width, groups, numbers of rows and kinds of table.
+        protocol: Network and optimiser.
+        device: Where they are trained.
+        told: Called after each epoch with the number of attackers.
+
+    Raises:
+        CellError: As `train_attackers`.
+    """
     shape = Shape(jobs[0].width, jobs[0].groups, protocol.layers, protocol.width, protocol.slope)
     stack = Stack(shape, [torch_generator(*job.stream, "init") for job in jobs], device)
     optimiser = Adam(stack.trained, lr=protocol.lr, weight_decay=protocol.weight_decay)
@@ -190,7 +202,7 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
                 best[a], epoch[a] = hits, at
                 for now, then in zip(stack.state, kept, strict=True):
                     then[a].copy_(now[a])
-        tally.add(len(jobs))
+        told(len(jobs))
     for state in (*stack.state, *kept):
         check_finite(state)
     last = test.right(stack).sum(0).tolist()
@@ -204,4 +216,3 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
         )
         for a in range(len(jobs))
     ]  # fmt: skip
-

@@ -223,7 +223,7 @@ class Stack:
         return self._used[0] + torch.bmm(shift, self.weights[0])
 
     def _normalise(self, i: int, x: Tensor, batch: Batch, room: _Room) -> None:
-        """The rows with mean 0 and variance 1 over the batch, into the room; of rows that stand for others, x is lost."""
+        """The rows x with mean 0 and variance 1 over the batch, into the room; what is in x may be lost."""
         out, mean, variance, invstd = room.normal[i], self._mean[i], self._variance[i], self._invstd[i]
         if batch.frequencies is None:
             torch.ops.aten.native_batch_norm.out(
@@ -327,7 +327,7 @@ class Stack:
 def _joined(parts: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """One array with the numbers of all, and views of it in their shapes."""
     whole = torch.cat([part.reshape(-1) for part in parts])
-    pieces = whole.split([part.numel() for part in parts])
+    pieces = torch.split(whole, [part.numel() for part in parts])
     return whole, [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
