@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from biasbench import SPLITS, CellError
 from biasbench.measures.attackers import Job, Outcome
@@ -21,73 +22,74 @@ from tests.measures.mutations import Mutation, loaded
 pytestmark = pytest.mark.torch
 PLAIN = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "helpers" / "plain_attacker.py")))
 HOME = "biasbench.measures"
-MODULES = tuple(f"{HOME}.{name}" for name in ("batch", "stacked", "reader", "attackers"))  # each after those it imports
+# Each after those it imports.
+MODULES = tuple(f"{HOME}.{name}" for name in ("adam", "batch", "stacked", "reader", "attackers"))
 # Module, the mistake, what stands there, what is planted.
 PLANTED = (
+    ("adam", "no weight decay", "weight_decay=self.weight_decay", "weight_decay=0.0"),
+    ("adam", "another step size", "lr=self.lr", "lr=1.01 * self.lr"),
     ("stacked", "momentum", "MOMENTUM = 0.1", "MOMENTUM = 0.2"),
     ("stacked", "epsilon", "EPS = 1e-5", "EPS = 1e-3"),
     ("stacked", "initial weights by fan-out", "bound = fan_in**-0.5", "bound = fan_out**-0.5"),
     ("stacked", "neighbours' classes", "(classes + self._offsets)", "(classes)"),
-    ("batch", "a row counts once", "aims.sum(2, keepdim=True)", "(aims.sum(2, keepdim=True) > 0).float() / most"),
-    ("batch", "all classes are the first attacker's", "* width + classes)", "* 0 + classes)"),
-    ("batch", "the last distinct row is lost", "rows = present.sum(1)", "rows = present.sum(1) - 1"),
-    ("batch", "examples count as rows do", "groups)) / b", "groups)) / most"),
-    ("stacked", "biased running variance of classes", "variance * (size / (size - 1))", "variance"),
-    ("stacked", "variance of counts", "variance = mean * (1 - mean)", "variance = mean.clone()"),
-    ("stacked", "running mean of classes stays", "self.means[i].lerp_(mean, MOMENTUM)", "mean"),
-    ("stacked", "the input's shift is left out", "+ _row(self.shifts[0], self.weights[0])", ""),
-    ("stacked", "the classes' shift is left out", "_row(self.shifts[0] - mean * gain, ", "_row(-mean * gain, "),
-    ("stacked", "classes are not centred", "_row(self.shifts[0] - mean * gain, ", "_row(self.shifts[0], "),
+    ("batch", "a row counts once", "= aims.sum(3, keepdim=True)", "= (aims.sum(3, keepdim=True) > 0) / max(most)"),
+    ("batch", "all classes are the first attacker's", "stable=True)", "stable=True)[:, :1].expand_as(present)"),
+    ("batch", "the last distinct row is lost", "amax(1).tolist()", "amax(1).sub(1).tolist()"),
+    ("batch", "examples count as rows do", "sizes.view(p, 1, 1, 1)", "present.sum(2).view(p, a, 1, 1)"),
+    ("batch", "a last row alone is dropped", "torch.cat(found[-2:])", "torch.cat([found[-2], found[-2][:1]])"),
+    ("stacked", "biased running variance of classes", ".mul_(size / (size - 1))", ".mul_(1)"),
+    ("stacked", "variance of counts", "torch.mul(mean, 1 - mean,", "torch.mul(mean, 1,"),
+    (
+        "stacked", "running mean of classes stays",
+        "self._running.lerp_(self._found, MOMENTUM)",
+        "self._running.chunk(2)[1].lerp_(self._found.chunk(2)[1], MOMENTUM)",
+    ),
+    ("stacked", "the input's shift is left out", "_constant(self.shifts[0]))", "_constant(0 * self.shifts[0]))"),
+    ("stacked", "the classes' shift is left out", "_constant(self.shifts[0] - mean * gain)", "_constant(-mean * gain)"),
+    ("stacked", "classes are not centred", "_constant(self.shifts[0] - mean * gain)", "_constant(self.shifts[0])"),
     (
         "stacked", "the scale of scores is not learnt",
-        "torch.sum(torch.mul(dw, w, out=self._folded()), 2, out=dscale)",
+        "torch.sum(torch.mul(dw, w, out=self._folded()), 2, keepdim=True, out=dscale.mT)",
         "",
     ),
-    ("stacked", "the scale of classes is not learnt", "dscale[i].index_add_(", "dscale[i].clone().index_add_("),
-    ("stacked", "the input's shift is not learnt", "_grad(self.shifts[0]).copy_(", "("),
-    ("stacked", "weights of classes learn unscaled", "divided.mul_(self.scales[0].view(-1)[at])", "divided"),
-    ("stacked", "weights of classes learn undivided", "divided = invstd.view(-1)[at]", "divided = torch.ones(u * a)"),
-    (
-        "stacked", "the first weights learn without the shift",
-        "dw.addcmul_(shift.unsqueeze(2), total.unsqueeze(1))",
-        "dw",
-    ),
-    ("stacked", "the first weights learn without the scale", "dw.mul_(self.scales[0].unsqueeze(2))", "dw"),
-    ("stacked", "classes learn uncentred", "shift = shift - mean * invstd * self.scales[0]", "pass"),
-    (
-        "stacked", "the scale of classes learns uncentred",
-        ".addcmul_(mean * invstd, _grad(",
-        ".addcmul_(0 * invstd, _grad(",
-    ),
+    ("stacked", "the scale of classes is not learnt", "dscale.zero_().view(-1)", "dscale.zero_().clone().view(-1)"),
+    ("stacked", "the scale of classes learns undivided", ".mul_(self._picked(invstd, at))", ""),
+    ("stacked", "the input's shift is not learnt", "torch.bmm(total, w.mT, out=dshift)", "dshift.zero_()"),
+    ("stacked", "weights of classes learn unscaled", "(invstd * self.scales[0], at)", "(invstd, at)"),
+    ("stacked", "weights of classes learn undivided", "(invstd * self.scales[0], at)", "(self.scales[0], at)"),
+    ("stacked", "the first weights learn without the shift", "dw.addcmul_(shift.mT, total)", "dw"),
+    ("stacked", "the first weights learn without the scale", "dw.mul_(self.scales[0].mT)", "dw"),
+    ("stacked", "classes learn uncentred", "shift = shift - centre * self.scales[0]", "pass"),
+    ("stacked", "the scale of classes learns uncentred", "addcmul_(centre, dshift", "addcmul_(0 * centre, dshift"),
     (
         "stacked", "BatchNorm's mean is a constant",
-        "torch.addcmul(dshift, x, dscale, out=room)",
-        "torch.mul(x, dscale, out=room)",
+        "torch.addcmul(dshift, x, dscale, out=spare)",
+        "torch.mul(x, dscale, out=spare)",
     ),
     (
         "stacked", "BatchNorm's variance is a constant",
-        "torch.addcmul(dshift, x, dscale, out=room)",
-        "room.copy_(dshift.expand_as(room))",
+        "torch.addcmul(dshift, x, dscale, out=spare)",
+        "spare.copy_(dshift.expand_as(spare))",
     ),
     (
         "stacked", "rows are normalised as if each stood once",
-        "_outer(batch.shares, x, mean",
-        "_outer(batch.shares * 0 + 1 / u, x, mean",
+        "shares = batch.shares.mT",
+        "shares = batch.shares.mT * 0 + 1 / x.shape[1]",
     ),
-    ("stacked", "gradient without the scale", ".mul_(self.scales[i] * invstd)", ".mul_(invstd)"),
-    ("stacked", "hidden shifts are not learnt", "_sum(g, dshift, batch.rows)", "dshift.zero_()"),
-    ("stacked", "the last bias is not learnt", "_sum(g, _grad(self.biases[last])[:, : g.shape[2]], rows)", ""),
-    ("stacked", "gradient of a ReLU", "grad_input(g, act, shape.slope, True", "grad_input(g, act, 0.0, True"),
-    ("stacked", "gradient of unweighted rows", "logits.mul_(batch.shares).sub_(aims)", "logits.sub_(aims)"),
+    ("stacked", "gradient without the scale", ".mul_(self.scales[i] * self._invstd[i])", ".mul_(self._invstd[i])"),
+    ("stacked", "hidden shifts are not learnt", "torch.sum(g, 1, keepdim=True, out=dshift)", "dshift.zero_()"),
     (
-        "stacked", "gradient up the hill",
-        "logits.mul_(batch.shares).sub_(aims)",
-        "-logits.mul_(batch.shares).sub_(aims)",
+        "stacked", "the last bias is not learnt",
+        "torch.sum(g, 1, keepdim=True, out=_grad(self.biases[last])[:, :, : g.shape[2]])",
+        "",
     ),
-    ("stacked", "scores are read uncentred", "slab.sub_(self.means[0]).mul_", "slab.mul_"),
+    ("stacked", "gradient of a ReLU", "grad_input(g, act, self.shape.slope,", "grad_input(g, act, 0.0,"),
+    ("stacked", "gradient of unweighted rows", ".mul_(batch.shares).sub_(batch.aims)", ".sub_(batch.aims)"),
+    ("stacked", "gradient up the hill", "return losses, torch.exp(", "return losses, -torch.exp("),
+    ("stacked", "scores are read uncentred", ".sub_(self.means[0]).mul_", ".mul_"),
     ("stacked", "classes are read uncentred", "self.means[0], gain[0], value=-1)", "self.means[0], gain[0], value=0)"),
     ("stacked", "hidden layers are read uncentred", "bias - self.means[i + 1]", "bias"),
-    ("stacked", "hidden layers are read unscaled", "weight = weight * gain[i + 1].unsqueeze(1)", "pass"),
+    ("stacked", "hidden layers are read unscaled", "weight = weight * gain[i + 1]", "pass"),
     ("reader", "codes of other rows", "self.codes.gather(0, at)", "self.codes[: len(at)]"),
     ("reader", "rows of the first table", "draw.rows + starts[draw.table] for", "draw.rows for"),
     ("reader", "distinct rows of the first table", "np.resize(rows, most) + starts[d.table]", "np.resize(rows, most)"),
@@ -100,9 +102,8 @@ PLANTED = (
     ("attackers", "the last epoch is read", "now.copy_(then)", "then.copy_(now)"),
     ("attackers", "the selected epoch is told twice", "last[a] / test.size", "float(right[:, a].mean())"),
     ("attackers", "one attacker's best epoch is everybody's", "then[a].copy_(now[a])", "then.copy_(now)"),
-    ("attackers", "no weight decay", ", weight_decay=protocol.weight_decay", ""),
-    ("attackers", "a last row alone is dropped", "pieces[-2:] = [torch.cat(pieces[-2:])]", "pieces.pop()"),
-    ("attackers", "mean of the batches' means", "* len(batch)", "* protocol.batch_size"),
+    ("attackers", "no weight decay", "weight_decay=protocol.weight_decay", "weight_decay=0.0"),
+    ("attackers", "mean of the batches' means", "* batch.size", "* protocol.batch_size"),
     ("attackers", "one order for all", '"order") for job in jobs', '"order") for job in jobs[:1] * len(jobs)'),
     ("attackers", "rows in order", "o.permutation(train.size) for o in", "np.arange(train.size) for o in"),
 )  # fmt: skip
@@ -150,7 +151,7 @@ def wrong_answers(engine: SimpleNamespace) -> list[str]:
     for kind, protocol in product(KINDS, (ONE, THREE)):
         name = f"{kind}, {protocol.layers} layers: "
         try:
-            found = engine.train_attackers(jobs(kind), protocol)
+            found = engine.train_stack(jobs(kind), protocol, torch.device("cpu"), lambda _: None)
         except CellError as error:
             wrong.append(f"{name}{error}")
             continue

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from biasbench import CellError, torch_generator
 from biasbench.measures import reader as reader_module
+from biasbench.measures.batch import every_row
 from biasbench.measures.reader import Draw, Reader
 from biasbench.measures.stacked import Shape, Stack
 
@@ -37,7 +38,7 @@ def trained(shape, count, seed=0):
         features = rng.normal(0.3, 1, (20, count, shape.inputs)).astype(np.float32)
         wide = np.zeros((20, count, stack.weights[0].shape[1]), np.float32)
         wide[:, :, : shape.inputs] = features
-        stack.learn(torch.from_numpy(wide), torch.zeros(20, count, dtype=torch.int64))
+        stack.learn(every_row(torch.from_numpy(wide), torch.zeros(20, count, dtype=torch.int64), shape.outputs))
         for a, net in enumerate(nets):
             net.train()(torch.from_numpy(features[:, a].copy()))
     return stack, nets
@@ -64,7 +65,7 @@ def test_a_table_that_draws_share_is_made_and_held_once():
     own = draw(1 - BITS, [1, 2])
     read = Reader([draws[0], own, draws[1]], CPU)
     assert read.table.shape == (8, 16)
-    features, _ = read.batch(torch.tensor([[0, 0, 0], [1, 1, 1]]))
+    features, _ = read.rows_at(torch.tensor([[0, 0, 0], [1, 1, 1]]))
     assert features[:, 0, :3].tolist() == BITS[[0, 3]].tolist()
     assert features[:, 1, :3].tolist() == (1 - BITS)[[1, 2]].tolist()
     assert features[:, 2, :3].tolist() == BITS[[2, 1]].tolist()
@@ -74,7 +75,7 @@ def test_a_table_that_draws_share_is_made_and_held_once():
 @pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int8, np.int64, np.float16, np.float32, np.float64])
 def test_tables_of_any_type_read_the_same(dtype):
     read = Reader([draw(BITS.astype(dtype), [3, 0])], CPU)
-    features, _ = read.batch(torch.tensor([[1], [0]]))
+    features, _ = read.rows_at(torch.tensor([[1], [0]]))
     assert features.dtype == torch.float32
     assert features.shape == (2, 1, 16)
     assert features[:, 0, :3].tolist() == BITS[[0, 3]].tolist()
@@ -84,7 +85,7 @@ def test_tables_of_any_type_read_the_same(dtype):
 
 def test_scores_are_float32_to_the_last_bit():
     scores = np.random.default_rng(0).normal(size=(5, 4)) * 1e3
-    features, _ = Reader([draw(scores)], CPU).batch(torch.arange(5).unsqueeze(1))
+    features, _ = Reader([draw(scores)], CPU).rows_at(torch.arange(5).unsqueeze(1))
     assert (features[:, 0, :4].numpy() == scores.astype(np.float32)).all()
 
 
@@ -93,7 +94,7 @@ def test_whole_numbers_beyond_1_are_kept(dtype):
     counts = np.array([[0, 1], [0, 2], [0, 255], [1, 0]], dtype)
     counts[3, 0] = 255 if dtype == np.uint8 else 300
     read = Reader([draw(counts)], CPU)
-    features, _ = read.batch(torch.arange(4).unsqueeze(1))
+    features, _ = read.rows_at(torch.arange(4).unsqueeze(1))
     assert features[:, 0, :2].tolist() == counts.tolist()
     stack, (net,) = trained(Shape(2, layers=2, width=8), 1)
     for codes in (np.zeros(4, np.int64), np.ones(4, np.int64)):
@@ -105,7 +106,7 @@ def test_whole_numbers_beyond_1_are_kept(dtype):
 
 def test_codes_and_classes_go_with_their_rows():
     read = Reader([draw(np.array([4, 7, 9]), [2, 0, 1], np.array([1, 0, 2]))], CPU)
-    features, codes = read.batch(torch.tensor([[2], [0], [1]]))
+    features, codes = read.rows_at(torch.tensor([[2], [0], [1]]))
     assert features.tolist() == [[7], [9], [4]]
     assert codes.tolist() == [[2], [1], [0]]
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from biasbench import torch_generator
+from biasbench.measures.batch import distinct_rows, every_row
 from biasbench.measures.stacked import Shape, Stack, padded
 
 pytestmark = pytest.mark.torch
@@ -40,8 +41,8 @@ def made(shape, count, seed=0):
         for scale, shift, norm in zip(stack.scales, stack.shifts, norms(net), strict=True):
             nn.init.uniform_(norm.weight, 0.5, 1.5, generator=rng)
             nn.init.uniform_(norm.bias, -0.5, 0.5, generator=rng)
-            scale[a, : norm.num_features] = norm.weight.detach()
-            shift[a, : norm.num_features] = norm.bias.detach()
+            scale[a, 0, : norm.num_features] = norm.weight.detach()
+            shift[a, 0, : norm.num_features] = norm.bias.detach()
     return stack, nets
 
 
@@ -70,8 +71,8 @@ def fill(values, like):
     """[A, ...] one value an attacker, zeros where the stack is padded."""
     out = torch.zeros_like(like)
     for a, value in enumerate(values):
-        v = value.detach()
-        out[(a, *map(slice, v.t().shape))] = v.t()
+        rows = value.detach().t() if value.ndim == 2 else value.detach().unsqueeze(0)
+        out[(a, *map(slice, rows.shape))] = rows
     return out
 
 
@@ -88,13 +89,22 @@ def batch(rng, shape, count, rows, classes):
     return torch.stack([nn.functional.pad(x, more) for x in wide], 1), wide, codes
 
 
+def learnt(stack, features, codes):
+    """Losses of one batch; equal classes are one row."""
+    shape, rows = stack.shape, len(codes)
+    if features.ndim == 3:
+        return stack.learn(every_row(features, codes, shape.outputs))
+    (one,) = distinct_rows(features, codes, rows, padded(shape.inputs), shape.outputs)
+    return stack.learn(one)
+
+
 def check_learning(shape, count, sizes, classes, rel, seed=0):
     """Losses, gradients and running statistics after each of some batches."""
     stack, nets = made(shape, count, seed)
     rng = np.random.default_rng(seed)
     for rows in sizes:
         features, wide, codes = batch(rng, shape, count, rows, classes)
-        losses = stack.learn(features, codes)
+        losses = learnt(stack, features, codes)
         for a, net in enumerate(nets):
             net.train().zero_grad()
             loss = cross_entropy(net(wide[a]), codes[:, a])
@@ -108,7 +118,7 @@ def check_learning(shape, count, sizes, classes, rel, seed=0):
     for i, same in enumerate(zip(*map(norms, nets), strict=True)):
         for mine, name in ((stack.means[i], "running_mean"), (stack.variances[i], "running_var")):
             for a, norm in enumerate(same):
-                torch.testing.assert_close(mine[a, : norm.num_features], getattr(norm, name), rtol=rel, atol=rel)
+                torch.testing.assert_close(mine[a, 0, : norm.num_features], getattr(norm, name), rtol=rel, atol=rel)
     return stack, nets
 
 
@@ -177,11 +187,11 @@ def test_slope_is_the_protocols(double):
 def test_padding_stays_zero_while_weights_decay():
     shape = Shape(5, layers=3, width=9)
     stack, nets = made(shape, 2)
-    adam = torch.optim.Adam(stack.parameters, lr=1e-2, weight_decay=0.1, fused=True)
+    adam = torch.optim.Adam([stack.trained], lr=1e-2, weight_decay=0.1, fused=True)
     rng = np.random.default_rng(0)
     for _ in range(20):
         features, _, codes = batch(rng, shape, 2, 8, classes=False)
-        stack.learn(features, codes)
+        learnt(stack, features, codes)
         adam.step()
     for mine, theirs in [*parts(stack, nets)][: 2 * shape.layers]:
         real = fill([torch.ones_like(p) for p in theirs], mine) == 1

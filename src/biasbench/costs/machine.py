@@ -26,7 +26,7 @@ from biasbench.data import SPLITS
 from biasbench.executors.local import LocalExecutor
 from biasbench.images import ImageStore, Loader, SplitInput
 from biasbench.job import MeasureJob
-from biasbench.measures.attackers import STACK, Job, train_attackers
+from biasbench.measures.attackers import Job, train_attackers
 from biasbench.measures.certified import Certified
 from biasbench.measures.certified_attack import certified_attack
 from biasbench.measures.named import protocol_named
@@ -39,6 +39,7 @@ from biasbench.store import Store
 PICTURES, SIDES = 24, (480, 640)  # of the pictures that are decoded; most of COCO's are so large
 BYTES = 2**25  # hashed and written
 EPOCHS, TIMES = 2, 3  # of an attacker; of everything that takes longer than a batch
+BESIDE = 4  # attackers a thread that are timed together
 DRAW = {"train": 1200, "val": 600, "test": 600}
 CERTIFIED_DRAW = {"train": 400, "val": 200, "test": 200}
 
@@ -131,7 +132,7 @@ def attacker(text: str, width: int, threads: int) -> Attacker:
         def short() -> object:
             return certified_attack(jobs, chosen, threads=threads, certify=())
     else:
-        rows, many, epochs = DRAW, STACK * threads, protocol.epochs
+        rows, many, epochs = DRAW, BESIDE * threads, protocol.epochs
         jobs = _attacked(rows, width, many)
         few = replace(protocol, epochs=min(EPOCHS, protocol.epochs))
         share = protocol.epochs / few.epochs

@@ -1,8 +1,7 @@
 """Training attackers: any number together, each as if it were alone.
 
-Attackers of equal shape are trained in stacks (`stacked.py`). On the CPU a stack is a few
-attackers, which keeps their numbers in the cache, and one thread works on each stack; on an
-accelerator all of them form one stack. Data stay in memory as they are (labels as bytes, classes
+On the CPU one thread works on each attacker, whose numbers stay in the cache. On an accelerator
+all attackers of equal shape form one stack (`stacked.py`). Data stay in memory as they are (labels as bytes, classes
 as numbers) and are gathered by row; rows that are equal are read once.
 """
 
@@ -17,16 +16,13 @@ from threading import Lock
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from biasbench.data import SPLITS, Progress, Split
+from biasbench.measures.adam import Adam
 from biasbench.measures.protocol import Protocol
 from biasbench.measures.reader import Draw, Reader, check_finite
 from biasbench.measures.stacked import Shape, Stack
 from biasbench.rng import Part, generator, torch_generator
-
-STACK = 8
-"""Attackers that one CPU thread trains together."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def train_attackers(
     Args:
         jobs: In any order; those of equal width, groups and numbers of rows are stacked.
         protocol: Network and optimiser.
-        threads: Stacks trained side by side on the CPU (default: torch's number of threads).
+        threads: Attackers trained side by side on the CPU (default: torch's number of threads).
         device: A torch device; on any but the CPU all attackers of a shape form one stack.
         done: Called with a job's number and outcome as soon as it is known, from a thread of its stack.
         progress: Called with attacker-epochs done and due.
@@ -102,12 +98,12 @@ def train_attackers(
     """
     on_cpu = torch.device(device).type == "cpu"
     workers = (threads or torch.get_num_threads()) if on_cpu else 1
-    stacks = _stacks(jobs, workers, STACK if on_cpu else len(jobs))
+    stacks = [[i] for i in range(len(jobs))] if on_cpu else _stacks(jobs)
     outcomes: dict[int, Outcome] = {}
     tally = _Tally(len(jobs) * protocol.epochs, progress)
 
     def work(numbers: Sequence[int]) -> None:
-        got = _train([jobs[i] for i in numbers], protocol, torch.device(device), tally)
+        got = train_stack([jobs[i] for i in numbers], protocol, torch.device(device), tally.add)
         for i, outcome in zip(numbers, got, strict=True):
             outcomes[i] = outcome
             if done is not None:
@@ -125,18 +121,14 @@ def train_attackers(
     return [outcomes[i] for i in range(len(jobs))]
 
 
-def _stacks(jobs: Sequence[Job], workers: int, most: int) -> list[Sequence[int]]:
-    """Numbers of jobs to train together: alike in shape, at most so many, in equal parts for the workers."""
+def _stacks(jobs: Sequence[Job]) -> list[list[int]]:
+    """Numbers of jobs that are alike in shape."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, job in enumerate(jobs):
         draws = [job.draws[split] for split in SPLITS]
         shape = (job.width, job.groups, *(len(draw.rows) for draw in draws), *(draw.kind for draw in draws))
         alike.setdefault(shape, []).append(i)
-    return [
-        part.tolist()
-        for same in alike.values()
-        for part in np.array_split(same, min(len(same), workers * -(-len(same) // (workers * most))))
-    ]
+    return [*alike.values()]
 
 
 @contextmanager
@@ -174,11 +166,23 @@ class _Tally:
 
 
 @torch.no_grad()
-def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally: _Tally) -> list[Outcome]:
-    """Train one stack."""
+def train_stack(
+    jobs: Sequence[Job], protocol: Protocol, device: torch.device, told: Callable[[int], None]
+) -> list[Outcome]:
+    """Train attackers of one shape together.
+
+    Args:
+        jobs: Alike in width, groups, numbers of rows and kinds of table.
+        protocol: Network and optimiser.
+        device: Where they are trained.
+        told: Called after each epoch with the number of attackers.
+
+    Raises:
+        CellError: As `train_attackers`.
+    """
     shape = Shape(jobs[0].width, jobs[0].groups, protocol.layers, protocol.width, protocol.slope)
     stack = Stack(shape, [torch_generator(*job.stream, "init") for job in jobs], device)
-    optimiser = torch.optim.Adam(stack.parameters, lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
+    optimiser = Adam(stack.trained, lr=protocol.lr, weight_decay=protocol.weight_decay)
     orders = [generator(*job.stream, "order") for job in jobs]
     train, val, test = (Reader([job.draws[split] for job in jobs], device) for split in SPLITS)
     best = [-1] * len(jobs)
@@ -188,8 +192,8 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
     for at in range(1, protocol.epochs + 1):
         rows = torch.from_numpy(np.stack([o.permutation(train.size) for o in orders], 1)).to(device)  # [n, A]
         total = torch.zeros(len(jobs), device=device)
-        for batch in batches(rows, protocol.batch_size):
-            total += stack.learn(*train.batch(batch)) * len(batch)
+        for batch in train.batches(rows, protocol.batch_size, shape):
+            total += stack.learn(batch) * batch.size
             optimiser.step()
         losses.append((total / train.size).tolist())
         curve.append(val.right(stack).sum(0).tolist())
@@ -198,7 +202,7 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
                 best[a], epoch[a] = hits, at
                 for now, then in zip(stack.state, kept, strict=True):
                     then[a].copy_(now[a])
-        tally.add(len(jobs))
+        told(len(jobs))
     for state in (*stack.state, *kept):
         check_finite(state)
     last = test.right(stack).sum(0).tolist()
@@ -212,16 +216,3 @@ def _train(jobs: Sequence[Job], protocol: Protocol, device: torch.device, tally:
         )
         for a in range(len(jobs))
     ]  # fmt: skip
-
-
-def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Consecutive pieces of `rows`; a last piece of one row, which BatchNorm cannot take, joins its neighbour.
-
-    Example:
-        >>> [len(b) for b in batches(torch.arange(7), 3)], [len(b) for b in batches(torch.arange(8), 3)]
-        ([3, 4], [3, 3, 2])
-    """
-    pieces = list(torch.split(rows, size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    yield from pieces

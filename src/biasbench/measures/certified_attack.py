@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from biasbench.data import Progress
-from biasbench.measures.attackers import STACK, Job
+from biasbench.measures.attackers import Job
 from biasbench.measures.certified import Certified
 from biasbench.measures.certified_fits import fit_boosting, fit_logistic
 from biasbench.measures.certified_kinds import Kind, kind_named, larger, longer
@@ -37,6 +37,8 @@ from biasbench.measures.certified_pool import Fit, Pool
 
 DOUBLINGS = 3
 """Models that a certificate adds: half the rows, a larger kind, longer training."""
+FITS = 8
+"""Fits of each kind that a CPU thread is given at once, so that none waits long for the others' last one."""
 UNLIKELY = 1e-7
 """The least probability that counts in a cross-entropy: one row that is wrong beyond doubt decides nothing."""
 
@@ -122,9 +124,9 @@ def certified_attack(
         ThreadPoolExecutor(workers, initializer=_one_thread) as pool,
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)  # what more steps would gain is measured
-        bench = _Bench(protocol, torch.device(device), pool, workers, tally)
-        together = max(1, workers * STACK // protocol.folds) if bench.on_cpu else len(jobs)
-        for start in range(0, len(jobs), together):  # so many as fill the stacks: their tables lie in memory
+        bench = _Bench(protocol, torch.device(device), pool, tally)
+        together = max(1, workers * FITS // protocol.folds) if bench.on_cpu else len(jobs)
+        for start in range(0, len(jobs), together):  # not all: their tables lie in memory
             numbers = range(start, min(start + together, len(jobs)))
             got = _attack([Pool(jobs[i], protocol.folds) for i in numbers], [i in certified for i in numbers], bench)
             for i, outcome in zip(numbers, got, strict=True):
@@ -191,10 +193,8 @@ def _doublings(pool: Pool, kind: Kind, protocol: Certified) -> dict[str, tuple[_
 class _Bench:
     """Fits tasks side by side."""
 
-    def __init__(
-        self, protocol: Certified, device: torch.device, pool: ThreadPoolExecutor, workers: int, tally: _Tally
-    ) -> None:
-        self.protocol, self.device, self.pool, self.workers, self.tally = protocol, device, pool, workers, tally
+    def __init__(self, protocol: Certified, device: torch.device, pool: ThreadPoolExecutor, tally: _Tally) -> None:
+        self.protocol, self.device, self.pool, self.tally = protocol, device, pool, tally
         self.on_cpu = device.type == "cpu"
 
     def read(self, tasks: Sequence[_Task]) -> dict[_Task, _Read]:
@@ -218,11 +218,8 @@ class _Bench:
         }
 
     def _stacks(self, same: list[int]) -> list[list[int]]:
-        """Equal parts for the workers, at most so many together."""
-        most = STACK if self.on_cpu else len(same)
-        workers = self.workers if self.on_cpu else 1
-        parts = min(len(same), workers * -(-len(same) // (workers * most)))
-        return [part.tolist() for part in np.array_split(same, parts)]
+        """Fits of one shape together; on the CPU each by itself."""
+        return [[i] for i in same] if self.on_cpu else [same]
 
     def _fit(self, kind: Kind, fits: Sequence[Fit]) -> list[NDArray[np.float32]]:
         if kind.family == "network":

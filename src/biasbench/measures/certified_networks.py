@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biasbench.measures.attackers import batches
+from biasbench.measures.adam import Adam
 from biasbench.measures.certified import Certified
 from biasbench.measures.certified_kinds import Kind
 from biasbench.measures.certified_pool import Fit
@@ -47,7 +47,7 @@ def fit_networks(
     shape = Shape(fits[0].pool.width, fits[0].pool.groups, kind.layers + 1, kind.size, protocol.slope)
     streams = [(*fit.stream, kind.name, kind.size) for fit in fits]
     stack = Stack(shape, [torch_generator(*stream, "init") for stream in streams], device)
-    optimiser = torch.optim.Adam(stack.parameters, lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
+    optimiser = Adam(stack.trained, lr=protocol.lr, weight_decay=protocol.weight_decay)
     orders = [generator(*stream, "order") for stream in streams]
     pairs = [_draws(fit) for fit in fits]
     train, read = Reader([learn for learn, _ in pairs], device), Reader([ask for _, ask in pairs], device)
@@ -55,8 +55,8 @@ def fit_networks(
     stages, told = set(kind.stages()), []
     for epoch in range(1, kind.steps + 1):
         rows = torch.from_numpy(np.stack([o.permutation(train.size) for o in orders], 1)).to(device)  # [n, A]
-        for batch in batches(rows, size):
-            stack.learn(*train.batch(batch))
+        for batch in train.batches(rows, size, shape):
+            stack.learn(batch)
             optimiser.step()
         if epoch in stages:
             told.append(read.probabilities(stack))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biasbench.errors import CellError
+from biasbench.measures.batch import Batch, distinct_rows, every_row, pieces
 from biasbench.measures.draws import IntArray
-from biasbench.measures.stacked import Stack, padded
+from biasbench.measures.stacked import Shape, Stack, padded
 
 SLAB = 1024
 """Rows that are read at once."""
@@ -67,9 +68,17 @@ class Reader:
         self.first = _stacked(first, device)  # [u, A]: where each distinct row stands in the table
         self.same = _stacked([inverse for _, inverse in distinct], device)  # [n, A] into 0..u-1
 
-    def batch(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and codes of rows `at` [B, A] of the draws, as `Stack.learn` takes them."""
+    def rows_at(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and codes of rows `at` [B, A] of the draws: classes [B, A] or float32 [B, A, padded K], [B, A]."""
         return self._features(self.rows.gather(0, at)), self.codes.gather(0, at)
+
+    def batches(self, order: Tensor, size: int, shape: Shape) -> Iterator[Batch]:
+        """Batches of so many examples of the draws, in the order [n, A] of their rows."""
+        if self.table.ndim == 1:
+            yield from distinct_rows(*self.rows_at(order), size, padded(shape.inputs), shape.outputs)
+        else:
+            for at in pieces(order, size):
+                yield every_row(*self.rows_at(at), shape.outputs)
 
     def right(self, stack: Stack) -> Tensor:
         """[n, A] which rows each attacker gets right.
