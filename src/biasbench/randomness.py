@@ -43,9 +43,10 @@ def random_state(device: Device) -> dict[str, Tensor]:
     found = {"cpu": torch.get_rng_state()}
     if device.device.type == "cuda":
         found["cuda"] = torch.cuda.get_rng_state(device.device)
-    _, key, place, there, spare = np.random.get_state()  # noqa: NPY002
-    found["numpy"] = torch.tensor([*key.tolist(), place, there])
-    found["numpy's spare normal"] = torch.tensor(spare, dtype=torch.float64)
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    twister = numpy["state"]
+    found["numpy"] = torch.tensor([*twister["key"].tolist(), twister["pos"], numpy["has_gauss"]])
+    found["numpy's spare normal"] = torch.tensor(numpy["gauss"], dtype=torch.float64)
     _, state, other = random.getstate()
     found["Python"] = torch.tensor(state)
     found["Python's spare normal"] = torch.tensor([] if other is None else [other], dtype=torch.float64)
