@@ -7,6 +7,7 @@ read from the file when a run starts.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -19,29 +20,30 @@ def compute(cell):
     return {"cell": cell, "scores": [(cell + 1) / (k + 3) for k in range(VALUES)]}
 
 
-def run_json(results, pause=0.0, **_):
+def run_json(results, **_):
     """Compute what is not there and rewrite the document."""
     path = Path(results) / "results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     done = json.loads(path.read_text()) if path.exists() else {}
     for cell in range(CELLS):
         if str(cell) not in done:
-            time.sleep(pause)
             done[str(cell)] = compute(cell)
             with open(path, "w") as file:
                 json.dump(done, file)
     return 0
 
 
-def run_jsonl(results, pause=0.0, **_):
-    """Compute what is not there and append it."""
+def run_jsonl(results, runners=1, **_):
+    """Compute what is not there and append it; begin when so many runners know what is there."""
     path = Path(results) / "results.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["cell"] for line in path.read_text().splitlines()} if path.exists() else set()
+    (path.parent / f"{os.getpid()}.ready").touch()
+    while len(list(path.parent.glob("*.ready"))) < runners:
+        time.sleep(0.01)
     with open(path, "a") as file:
         for cell in range(CELLS):
             if cell not in done:
-                time.sleep(pause)
                 json.dump(compute(cell), file)
                 file.write("\n")
                 file.flush()

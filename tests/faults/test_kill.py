@@ -170,7 +170,7 @@ def test_two_runners_one_of_them_killed(zygote, tmp_path, whole):
 
 
 def test_two_runners_on_the_naive_store(naive, tmp_path):
-    together = trial.Trial(naive, tmp_path, "run_jsonl", pause=0.01)
+    together = trial.Trial(naive, tmp_path, "run_jsonl", runners=2)
     both = [together.start(), together.start()]
     assert [naive.wait(pid) for pid in both] == [0, 0]
     assert naive_store.wrong(together.results) != []
