@@ -3,9 +3,9 @@
 The same attackers (initial weights, batch orders, data of imSitu's size) are trained in three ways, by turns:
 
 * released: the loop of Wang et al.'s code. A Dataset makes a tensor of floats and one of the gender's one-hot vector
-  for every example; a DataLoader with batch size 128, 6 workers for training and 4 for validation (6 where the data
-  are logits), and pinned memory where there is an accelerator; every batch's decisions go into a list. The two
-  dummies that its Dataset returns besides and its checkpoint files are left out: they would only add time.
+  for every example, and where the data are labels two more that hold a one (in place of the image and its number); a
+  DataLoader with batch size 128, 6 workers for training and 4 for validation (6 where the data are logits), and pinned
+  memory where there is an accelerator; every batch's decisions go into a list; the best epoch is saved in a file.
 * in memory: DataLoader over a TensorDataset, no workers, batch size 128.
 * stacked: biasbench.
 
@@ -22,6 +22,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,14 +97,15 @@ def job(kind: str, rows: tuple[int, int], number: int, keep: bool) -> Job:
 
 
 # -- one model at a time -------------------------------------------------------------------
-class Examples(Dataset[tuple[Tensor, Tensor]]):
-    """As released: two fresh tensors for every example."""
+class Examples(Dataset[tuple[Tensor, ...]]):
+    """As released: fresh tensors for every example, four of them where the data are labels."""
 
-    def __init__(self, vectors: NDArray[Any], groups: NDArray[np.int64]) -> None:
-        self.vectors, self.groups = vectors.astype(np.float64), np.eye(2, dtype=int)[groups]
+    def __init__(self, vectors: NDArray[Any], groups: NDArray[np.int64], ones: bool) -> None:
+        self.vectors, self.groups, self.ones = vectors.astype(np.float64), np.eye(2, dtype=int)[groups], ones
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.Tensor(self.vectors[index]), torch.LongTensor(self.groups[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        features, group = torch.Tensor(self.vectors[index]), torch.LongTensor(self.groups[index])
+        return (torch.Tensor([1]), features, group, torch.Tensor([1])) if self.ones else (features, group)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -127,7 +129,7 @@ Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 def released(job: Job, protocol: Protocol, kind: str) -> Loaders:
     """Loaders with the released code's settings."""
-    data = [Examples(*_dense(job.draws[split])) for split in ("train", "val")]
+    data = [Examples(*_dense(job.draws[split]), ones=kind != "logits") for split in ("train", "val")]
     size, pinned = protocol.batch_size, torch.cuda.is_available()
     order, readers = Order(job, len(data[0])), 6 if kind == "logits" else 4
     return (
@@ -153,18 +155,22 @@ def _dense(draw: Draw) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return np.eye(VERBS, dtype=np.uint8)[made] if made.ndim == 1 else made, draw.codes
 
 
-def train_one(job: Job, protocol: Protocol, loaders: Loaders, lists: bool) -> list[float]:
-    """Mean training loss by epoch; `lists` gathers every decision as the released code does."""
+def train_one(job: Job, protocol: Protocol, loaders: Loaders, file: Path | None) -> list[float]:
+    """Mean training loss by epoch; with a file for the best epoch, all that the released code does."""
     shape = Shape(job.width, job.groups, protocol.layers, protocol.width, protocol.slope)
     net = PLAIN.network(shape, torch_generator(*job.stream, "init"))
     adam = torch.optim.Adam(net.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
-    best, losses = -1.0, []
+    best, losses, lists = -1.0, [], file is not None
     for _ in range(protocol.epochs):
         losses.append(_pass(net, loaders[0], adam, lists)[0])
         with torch.set_grad_enabled(lists):  # released: gradients are tracked in validation too
             accuracy = _pass(net, loaders[1], None, lists)[1]
         if accuracy > best:
-            best, _kept = accuracy, {k: v.clone() for k, v in net.state_dict().items()}
+            best = accuracy
+            if file is None:
+                _kept = {k: v.clone() for k, v in net.state_dict().items()}
+            else:
+                torch.save({"state_dict": net.state_dict()}, file)
     return losses
 
 
@@ -174,7 +180,8 @@ def _pass(net: nn.Module, loader: DataLoader[Any], adam: torch.optim.Adam | None
     total, right, n = 0.0, 0, 0
     said: list[int] = []
     truth: list[int] = []
-    for features, groups in loader:
+    for batch in loader:
+        features, groups = batch[1:3] if len(batch) == 4 else batch
         group = groups[:, 1] if lists else groups
         logits = net(features)
         loss = cross_entropy(logits, group)
@@ -257,22 +264,23 @@ def main() -> None:
     jobs = [job(given.kind, rows_of(given), i, keep=True) for i in range(given.attackers)]
 
     def one_by_one(
-        loaders: Callable[[Job, Protocol, str], Loaders], lists: bool, jobs: list[Job]
+        loaders: Callable[[Job, Protocol, str], Loaders], file: Path | None, jobs: list[Job]
     ) -> tuple[float, NDArray[np.float64]]:
         took = 0.0
         losses: list[NDArray[np.float64]] = []
         for one in jobs:
             mine = loaders(one, protocol, given.kind)  # untimed, as making the tables is
-            more, found = timed(partial(train_one, one, protocol, mine, lists))
+            more, found = timed(partial(train_one, one, protocol, mine, file))
             took, losses = took + more, [*losses, found]
         return took, np.array(losses)
 
     def stacked(jobs: list[Job]) -> tuple[float, NDArray[np.float64]]:
         return timed(lambda: [o.losses for o in train_attackers(jobs, protocol, threads=given.threads)])
 
+    folder = tempfile.TemporaryDirectory(prefix="biasbench-perf-")
     ways: dict[str, Callable[[list[Job]], tuple[float, NDArray[np.float64]]]] = {
-        "released": partial(one_by_one, released, True),
-        "in memory": partial(one_by_one, in_memory, False),
+        "released": partial(one_by_one, released, Path(folder.name) / "best.pth"),
+        "in memory": partial(one_by_one, in_memory, None),
         "stacked": stacked,
     }
     sizes = f"{given.attackers} attackers, {given.epochs} epochs of {rows_of(given)} rows"
@@ -295,6 +303,7 @@ def main() -> None:
         print(f"round {round_ + 1}: {turn}; losses at most {apart:.1e} apart", flush=True)
         if not apart < 1e-4:
             sys.exit("the ways do not train the same attackers")
+    folder.cleanup()
     for name, taken in seconds.items():
         print(f"{name}: {median(taken):.4f} s per attacker and epoch")
     for line, name in (("ratio", "released"), ("ratio in memory", "in memory")):
