@@ -17,11 +17,11 @@ import numpy as np
 from claims import Finding, judged, say
 from numpy.typing import NDArray
 
-from biasbench import BiasBenchError
+from biasbench import BiasBenchError, UsageError
 from biasbench.grammar import parse
 from biasbench.store import Store
 
-METHOD = "jlu"
+METHOD, METRIC = "jlu", "embedding"
 HALF = 0.5
 """Of the loss through bias that JLU is to recover, and of what the embedding tells above chance that it is to take."""
 POINTS = 3.0
@@ -30,19 +30,35 @@ POINTS = 3.0
 Seeds = Mapping[int, Mapping[str, float]]
 
 
-def read(store: Store) -> dict[str, dict[str, Seeds]]:
-    """Data set to method to seed to figures."""
+def read(store: Store, protocol: str | None = None) -> dict[str, dict[str, Seeds]]:
+    """Data set to method to seed to figures.
+
+    Args:
+        store: Of results.
+        protocol: Whose attackers' figures are read; None stands for the only one there.
+
+    Raises:
+        UsageError: When it is not said which of several protocols, or another than is there.
+    """
+    records = [record for record in store.records() if record["status"] == "ok"]
+    embeddings = {
+        record["key"]: [m for m in store.metrics(record["key"]) if m["metric"] == METRIC] for record in records
+    }
+    there = sorted({m["protocol"] for measured in embeddings.values() for m in measured})
+    if (protocol is None and len(there) > 1) or (protocol is not None and protocol not in there):
+        raise UsageError(
+            f"embeddings have been measured by {' and '.join(there) or 'none'}", fix="Choose by --protocol"
+        )
     found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
-    for record in store.records():
-        if record["status"] != "ok":
-            continue
-        figures = {name: v["mean"] for name, v in record["values"].items() if v and v["mean"] is not None}
-        for measured in store.metrics(record["key"]):
-            if measured["metric"] == "embedding" and measured["protocol"] == record["protocol"]:
-                for name in ("embedding", "chance"):
-                    value = measured["values"][name]["mean"] if name == "embedding" else measured["details"][name]
-                    figures[f"{name} {measured['attribute']}"] = np.nan if value is None else value
-        found.setdefault(record["dataset"], {}).setdefault(record["method"], {})[record["seed"]] = figures
+    for record in records:
+        seeds = found.setdefault(record["dataset"], {}).setdefault(record["method"], {})
+        figures = seeds.setdefault(record["seed"], {})  # of all protocols: they do not change what a model predicts
+        figures.update({name: v["mean"] for name, v in record["values"].items() if v and v["mean"] is not None})
+        for measured in embeddings[record["key"]]:
+            if protocol in (None, measured["protocol"]):
+                value, name = measured["values"][METRIC]["mean"], measured["attribute"]
+                figures[f"{METRIC} {name}"] = np.nan if value is None else value
+                figures[f"chance {name}"] = measured["details"]["chance"]
     return found  # type: ignore[return-value]
 
 
@@ -87,9 +103,9 @@ def unlearned(runs: Mapping[str, Seeds]) -> Iterator[Finding]:
     for method, mine in runs.items():
         if method.startswith(METHOD):
             seeds = sorted(original.keys() & mine.keys())
-            for name in sorted(k for k in original[seeds[0]] if k.startswith("embedding ")) if seeds else ():
+            for name in sorted(k for k in original[seeds[0]] if k.startswith(f"{METRIC} ")) if seeds else ():
                 before, after = column(original, name, seeds), column(mine, name, seeds)
-                share = (before - after) / (before - column(original, name.replace("embedding", "chance"), seeds))
+                share = (before - after) / (before - column(original, name.replace(METRIC, "chance"), seeds))
                 found = judged(f"percent of {name.split()[1]} unlearned by {method}", 100 * share)
                 yield Finding(f"{found.claim}, at least 50", found.figure, judged("", HALF - share, below=0).verdict)
             cost = column(original, "accuracy", seeds) - column(mine, "accuracy", seeds)
@@ -99,10 +115,11 @@ def unlearned(runs: Mapping[str, Seeds]) -> Iterator[Finding]:
 
 @click.command(help=__doc__)
 @click.argument("folder", metavar="RESULTS", type=click.Path(path_type=Path))
-def main(folder: Path) -> None:
+@click.option("--protocol", metavar="NAME", help="Whose attackers read the embeddings, where there are several.")
+def main(folder: Path, protocol: str | None) -> None:
     """See the text of this file."""
     try:
-        every = read(Store(folder))
+        every = read(Store(folder), protocol)
     except BiasBenchError as error:
         click.echo(f"claims_faces: {error}", err=True)
         sys.exit(error.exit_code)

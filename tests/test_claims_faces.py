@@ -96,3 +96,21 @@ def test_an_unreadable_folder_is_one_line(claims, tmp_path):
     result = CliRunner().invoke(claims.main, [str(tmp_path / "none")], catch_exceptions=False)
     assert result.exit_code != 0
     assert result.stderr.count("\n") == 1
+
+
+def test_one_protocol_at_a_time(claims, tmp_path):
+    rows = {(PLAIN, "original"): ([80, 82], [60, 62]), (PLAIN, JLU): ([79, 80], [40, 41])}
+    folder = fill(tmp_path, rows)
+    store = Store(folder)
+    for record in store.records():
+        (measured,) = (m for m in store.metrics(record["key"]) if m["metric"] == "embedding")
+        mean = measured["values"]["embedding"]["mean"]
+        better = {"embedding": {"mean": mean + 5, "std": None, "n": 1}}
+        store.write_metrics(record["key"], [{**measured, "protocol": "certified", "values": better}])
+    refused = CliRunner().invoke(claims.main, [str(folder)])
+    assert refused.exit_code != 0
+    assert "by certified and wang2019" in refused.output
+    by = {name: claims.read(store, name)[PLAIN]["original"] for name in ("wang2019", "certified")}
+    assert [by["wang2019"][seed]["embedding gender"] for seed in (0, 1)] == [60, 62]
+    assert [by["certified"][seed]["embedding gender"] for seed in (0, 1)] == [65, 67]
+    assert all(runs[seed]["accuracy"] == accuracy for runs in by.values() for seed, accuracy in ((0, 80), (1, 82)))
