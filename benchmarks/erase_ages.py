@@ -104,7 +104,7 @@ def train(data: Mapping[Split, Faces], erase: Erasure, seed: int) -> tuple[float
         body = nn.Sequential(nn.Linear(width, BODY[0]), nn.ReLU(), nn.Linear(*BODY), nn.ReLU())
         head = nn.Linear(BODY[1], 2)
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=RATE)
-    x, y = torch.from_numpy(erase(data["train"].features)).float(), torch.from_numpy(data["train"].gender)
+    x, y = torch.from_numpy(erase(data["train"].features)).float(), torch.tensor(data["train"].gender)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x), generator=rng).split(BATCH):
             optimizer.zero_grad()
