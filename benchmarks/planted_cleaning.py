@@ -8,7 +8,8 @@ cleaning keeps, and what share of their genders is right. Then
 
     biasbench run FOLDER/cleaning.toml --data-root FOLDER --results RESULTS
 
-trains the classifier of gender on what each rule keeps, 20 % of the people withheld.
+trains the classifier of gender on what each rule keeps, 20 % of the people withheld, and this again with `--results
+RESULTS` tells how often it is right by the labels of the withheld, and by who is to be seen there.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from pathlib import Path
 from runpy import run_path
 
 import click
+import numpy as np
 import pandas as pd
 
 from biasbench import SPLITS, BiasBenchError, UsageError, generator
 from biasbench.builtin.datasets.faces import Faces
 from biasbench.builtin.datasets.imdb import Imdb
+from biasbench.store import Store
+from biasbench.truth import read_predictions
 
 IMDB = run_path(str(Path(__file__).parents[1] / "tests" / "helpers" / "face_files.py"))
 
@@ -32,7 +36,8 @@ SECOND_FACE = {True: 0.1, False: 0.6}  # of the photos that show whom they shoul
 POOR_FACE = {True: 0.05, False: 0.15}  # likewise, a score below 1
 MISTAKEN, YEARS = 0.03, 4.0  # of the other system: genders, and standard deviation of its ages
 AGES = {"child": (6, 15), "adult": (20, 35), "middle-aged": (38, 55), "older": (62, 80)}
-YEAR = 2005  # of every photo
+
+SHOWN = "shown.csv"
 
 BENCHMARK = """name = "planted-cleaning"
 help = "Gender before and after cleaning, errors planted"
@@ -83,20 +88,23 @@ def plant(faces: pd.DataFrame) -> pd.DataFrame:
     """What each photo shows beside what it is labelled as.
 
     Returns:
-        A row a photo: person, gender and years as labelled; shown, file and true years of the face that is there.
+        A row a photo: person, gender, years and year as labelled; shown and file, the face that is there; what the
+        detector and the other system say of it.
     """
     rng = generator("planted cleaning", "errors")
     n = len(faces)
     right = rng.random(n) >= SOMEBODY_ELSE
-    other = rng.integers(0, n, n)
-    there = [i if ok else int(j) for i, (ok, j) in enumerate(zip(right, other, strict=True))]
+    there, wrong = np.arange(n), np.flatnonzero(~right)
+    there[wrong] = rng.permutation(wrong)  # no drawing stands twice
     shown = faces.iloc[there].reset_index(drop=True)
+    born = {person: int(rng.integers(1900, 1930)) for person in dict.fromkeys(faces["person"])}
     photos = faces[["person", "gender", "years"]].copy()
-    photos["file"], photos["shown"], photos["true years"] = shown["file"], shown["gender"], shown["years"]
+    photos["year"] = photos["person"].map(born) + photos["years"]  # one date of birth a person, as in the release
+    photos["file"], photos["shown"] = shown["file"], shown["gender"]
     photos["second"] = [2.0 if rng.random() < SECOND_FACE[bool(ok)] else float("nan") for ok in right]
     photos["score"] = [0.5 if rng.random() < POOR_FACE[bool(ok)] else 3.0 for ok in right]
-    wrong = rng.random(n) < MISTAKEN
-    photos["guess"] = shown["gender"].where(~wrong, shown["gender"].map({"man": "woman", "woman": "man"}))
+    mistaken = rng.random(n) < MISTAKEN
+    photos["guess"] = shown["gender"].where(~mistaken, shown["gender"].map({"man": "woman", "woman": "man"}))
     photos["guessed years"] = (shown["years"] + YEARS * rng.standard_normal(n)).clip(0, 100).round(1)
     return photos
 
@@ -106,7 +114,7 @@ def write(folder: Path, photos: pd.DataFrame) -> pd.DataFrame:
     files = IMDB["ImdbFiles"]()
     codes = {"man": IMDB["MALE"], "woman": IMDB["FEMALE"]}
     paths = [
-        files.add(p.person, p.years, codes[p.gender], year=YEAR, score=p.score, second=p.second)
+        files.add(p.person, p.years, codes[p.gender], year=p.year, score=p.score, second=p.second)
         for p in photos.itertuples()
     ]
     mat = files.write(folder)
@@ -116,6 +124,7 @@ def write(folder: Path, photos: pd.DataFrame) -> pd.DataFrame:
     photos = photos.set_axis(paths)
     guesses = pd.DataFrame({"file": paths, "gender": photos["guess"], "age": photos["guessed years"]})
     guesses.to_csv(folder / "guesses.csv", index=False)
+    photos["shown"].to_csv(folder / SHOWN)
     return photos
 
 
@@ -131,12 +140,35 @@ def kept(folder: Path, photos: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def scored(folder: Path, store: Store) -> pd.DataFrame:
+    """By data set and seed: percent right of the withheld photos, by their labels and by who is there."""
+    shown = pd.read_csv(folder / SHOWN, index_col=0)["shown"].map(list(Imdb.groups["gender"]).index)
+    rows = []
+    for record in store.records():
+        predictions, _ = read_predictions(store.run(record["key"]))
+        test = predictions["test"]
+        truth = shown.loc[list(test.ids)].to_numpy()
+        told, there = (100 * float((test.labels == right).mean()) for right in (test.targets, truth))
+        rows.append({"data": record["dataset"], "seed": record["seed"], "told": told, "there": there})
+    return pd.DataFrame(rows)
+
+
+def score(folder: Path, results: Path) -> None:
+    """Print means and standard deviations over seeds."""
+    for data, row in scored(folder, Store(results)).groupby("data")[["told", "there"]].agg(["mean", "std"]).iterrows():
+        figures = {name: f"{row[name]['mean']:.1f} ± {row[name]['std']:.1f}" for name in ("told", "there")}
+        click.echo(f"{data}: {figures['told']} % right by the labels, {figures['there']} % by who is there")
+
+
 @click.command(help=__doc__)
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("--photos", default=4000, show_default=True, type=click.IntRange(200), help="Before cleaning.")
-def main(folder: Path, photos: int) -> None:
+@click.option("--results", type=click.Path(path_type=Path), help="Runs on FOLDER, to be judged by what it knows.")
+def main(folder: Path, photos: int, results: Path | None) -> None:
     """See the text of this file."""
     try:
+        if results is not None:
+            return score(folder, results)
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", fix="Name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +182,7 @@ def main(folder: Path, photos: int) -> None:
     except BiasBenchError as error:
         click.echo(f"planted_cleaning: {error}", err=True)
         sys.exit(error.exit_code)
+    return None
 
 
 if __name__ == "__main__":

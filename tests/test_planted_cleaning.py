@@ -45,6 +45,8 @@ def test_half_of_the_photos_show_somebody_else(planted):
     photos = module.plant(faces)
     elsewhere = (photos["file"] != faces["file"]).mean()
     assert abs(elsewhere - module.SOMEBODY_ELSE) < 0.075
+    assert sorted(photos["file"]) == sorted(faces["file"])  # no drawing stands twice
+    assert (photos["year"] - photos["years"]).groupby(photos["person"]).nunique().max() == 1  # one date of birth
     shown = photos.set_index("file")["shown"]
     drawn = faces.set_index("file")["gender"]
     assert (shown == drawn.loc[shown.index]).all()
