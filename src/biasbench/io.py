@@ -269,6 +269,12 @@ def check_file(path: Path, sha256: str) -> None:
         )
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """Every file and folder below one; what goes away meanwhile, as beside other runners, may be left out."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files))
+
+
 def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by relative POSIX path."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())

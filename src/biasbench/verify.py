@@ -102,7 +102,7 @@ def folder_faults(store: Store, kind: Kind, key: str) -> list[Fault]:
 
 def _files(folder: Path) -> set[str]:
     """Files below a folder, without those that a process has just begun to write."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    paths = (path.relative_to(folder) for path in io.below(folder) if not path.is_dir())
     return {path.as_posix() for path in paths if not any(part.startswith(io.ASIDE) for part in path.parts)}
 
 

@@ -103,10 +103,9 @@ def test_hostile_cells_end_and_the_sweep_goes_on(zygote, tmp_path):
     swept = trial.Trial(zygote, tmp_path / "swept", "run_hostile", only=[*numbers, len(hostile.BEHAVIOURS)])
     started = tmp_path / "started"
     assert swept.run(seconds=120, BIASBENCH_FAKE_STARTED=str(started)) == 1
-    for number in numbers:
-        record = hostile.record_of(swept.results, number)
-        assert record["status"] == "failed"
-        assert wanted[hostile.BEHAVIOURS[number].__name__] in record["reason"]
+    records = {hostile.BEHAVIOURS[number].__name__: hostile.record_of(swept.results, number) for number in numbers}
+    assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(wanted, "failed")
+    assert {name: record["reason"] for name, record in records.items() if wanted[name] not in record["reason"]} == {}
     assert hostile.record_of(swept.results, len(hostile.BEHAVIOURS))["status"] == "ok"
     assert [pid for pid in started.read_text().split() if Path(f"/proc/{pid}").exists()] == []
 
@@ -174,6 +173,15 @@ def test_who_left_the_group_is_found_below_and_ended():
     while any(Path(f"/proc/{pid}").exists() and trial.state(pid) != "Z" for pid in below):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@linux
+def test_who_ends_while_looked_at_has_none_below():
+    for _ in range(60):
+        with subprocess.Popen(["/bin/true"]) as child:
+            while Path(f"/proc/{child.pid}").exists():
+                assert descendants(child.pid) == []
+                child.poll()
 
 
 # -- claims ----------------------------------------------------------------------------------------
