@@ -103,9 +103,12 @@ def unlearned(runs: Mapping[str, Seeds]) -> Iterator[Finding]:
     for method, mine in runs.items():
         if method.startswith(METHOD):
             seeds = sorted(original.keys() & mine.keys())
-            for name in sorted(k for k in original[seeds[0]] if k.startswith(f"{METRIC} ")) if seeds else ():
-                before, after = column(original, name, seeds), column(mine, name, seeds)
-                share = (before - after) / (before - column(original, name.replace(METRIC, "chance"), seeds))
+            for name in sorted({k for s in seeds for k in original[s] if k.startswith(f"{METRIC} ")}):
+                read = [s for s in seeds if name in original[s] and name in mine[s]]  # by attackers of the protocol
+                if not read:
+                    continue
+                before, after = column(original, name, read), column(mine, name, read)
+                share = (before - after) / (before - column(original, name.replace(METRIC, "chance"), read))
                 found = judged(f"percent of {name.split()[1]} unlearned by {method}", 100 * share)
                 yield Finding(f"{found.claim}, at least 50", found.figure, judged("", HALF - share, below=0).verdict)
             cost = column(original, "accuracy", seeds) - column(mine, "accuracy", seeds)

@@ -38,12 +38,12 @@ def load(path):
 stored = load(ROOT / "tests" / "cli" / "stored.py")
 
 
-def fill(folder, rows):
+def fill(folder, rows, protocol="wang2019"):
     """`rows`: (data set, method) to accuracies and embedding figures, both by seed; chance is 25."""
     for (dataset, method), (accuracies, embeddings) in rows.items():
         for seed, (accuracy, embedding) in enumerate(zip(accuracies, embeddings, strict=True)):
             key = stored.commit(folder, method, seed, dataset=dataset)
-            base = {"attribute": "gender", "protocol": "wang2019", "flags": [], "error": None, "rounds": {}}
+            base = {"attribute": "gender", "protocol": protocol, "flags": [], "error": None, "rounds": {}}
             one = {"std": None, "n": 1}
             Store(folder).write_metrics(key, [
                 {"metric": "classes", "values": {"accuracy": {"mean": accuracy, **one}}, "details": {}, **base},
@@ -53,8 +53,8 @@ def fill(folder, rows):
     return folder
 
 
-def said(claims, folder):
-    result = CliRunner().invoke(claims.main, [str(folder)], catch_exceptions=False)
+def said(claims, folder, *options):
+    result = CliRunner().invoke(claims.main, [str(folder), *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return {line.strip().rsplit(": ", 2)[0]: line for line in result.output.splitlines() if line.startswith("  ")}
 
@@ -80,6 +80,17 @@ def test_a_method_that_recovers_nothing_fails(claims, tmp_path):
     assert found[f"{JLU} recovers at least half"].endswith(": fails")
     assert found[f"percent of gender unlearned by {JLU}, at least 50"].endswith(": fails")
     assert found[f"{JLU} costs the task less than 3 points"].endswith(": fails")
+
+
+def test_what_the_protocol_did_not_read_is_not_judged(claims, tmp_path):
+    other = "jlu(attributes=('age',), weight=3.0)"
+    fill(tmp_path, {(BIASED, "original"): BASELINES[BIASED, "original"],
+                    (BIASED, JLU): ([80.0, 80.0, 81.0], [40.0, 40.0, 41.0])})  # fmt: skip
+    fill(tmp_path, {(BIASED, other): ([80.0, 80.0, 81.0], [30.0, 30.0, 31.0])}, protocol="certified")
+    found = said(claims, tmp_path, "--protocol", "wang2019")
+    assert f"percent of gender unlearned by {JLU}, at least 50" in found
+    assert f"percent of gender unlearned by {other}, at least 50" not in found
+    assert f"{other} costs the task less than 3 points" in found  # which needs no attacker
 
 
 def test_without_the_unbiased_baseline_only_the_embedding_is_judged(claims, tmp_path):
