@@ -99,7 +99,7 @@ SAID = {
     6.0: {"deaf": "no progress", "orphan": "no progress", "closes": "no progress"},
     15.0: {"segfaults": "SIGSEGV", "exits_zero": "without a result", "babbles": "killed", "system_exit": "SystemExit"},
 }
-"""What is said of each, by the seconds without progress: those that end by themselves have time for it when it is busy."""
+"""What is said of each, by the seconds without progress: who ends by himself has time for it on a busy machine."""
 
 
 @linux
