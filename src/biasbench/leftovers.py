@@ -131,9 +131,14 @@ def _below(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(io.ASIDE))
 
 
+def _half_written(folder: Path) -> list[Path]:
+    """Files and folders below one that were never renamed to what they were to be."""
+    return sorted(path for path in io.below(folder) if path.name.startswith(io.ASIDE))
+
+
 def _asides(store: Store) -> Iterator[Leftover]:
     checkpoints = store.work("checkpoints")
-    for path in sorted(path for path in io.below(store.root) if path.name.startswith(io.ASIDE)):
+    for path in _half_written(store.root):
         inside = path.is_relative_to(checkpoints) and path.parent != checkpoints
         yield Leftover(path, "a file half written", path.relative_to(checkpoints).parts[:1] if inside else ())
 
@@ -184,7 +189,7 @@ def in_cache(cache: Path, now: float, days: float) -> Iterator[Leftover]:
         days: What was used since is kept, if it is whole.
     """
     for kind, marker in (("features", "meta.json"), ("images", "store.json"), ("memo", None)):
-        for path in sorted(path for path in io.below(cache / kind) if path.name.startswith(io.ASIDE)):
+        for path in _half_written(cache / kind):
             yield Leftover(path, "a file half written")
         for path in _below(cache / kind):
             used = path if marker is None else path / marker

@@ -190,6 +190,7 @@ def test_who_ends_while_looked_at_has_none_below():
             while Path(f"/proc/{child.pid}").exists():
                 assert descendants(child.pid) == []
                 child.poll()
+        assert descendants(child.pid) == []  # nor when it is gone
 
 
 # -- claims ----------------------------------------------------------------------------------------
