@@ -55,3 +55,13 @@ def test_the_shipped_benchmarks_are_valid() -> None:
     for file in files:
         benchmark = load_benchmark(file)
         load_recipe(benchmark.profile, benchmark.request().overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_tests_and_promises_exist(page: Path) -> None:
+    text = page.read_text()
+    for name in set(re.findall(r"tests/[\w/]+\.py", text)):
+        assert (ROOT / name).is_file(), f"{page.name} names {name}"
+    source = "".join(file.read_text() for file in (ROOT / "benchmarks" / "campaign").glob("*.py"))
+    for name in set(re.findall(r"--only ([a-z][a-z-]+)", text)):
+        assert f'"{name}"' in source, f"{page.name} names the promise {name}"
