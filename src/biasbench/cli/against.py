@@ -1,4 +1,4 @@
-"""Measured figures beside published ones, as text: rich table, Markdown, CSV and JSON."""
+"""Measured figures beside published ones, as text: rich table, Markdown, LaTeX, HTML, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from biasbench.cli.boards import UNDEFINED, escape, harmless
 from biasbench.errors import printable
 
 if TYPE_CHECKING:
+    from biasbench.cli.pages import Sheet
     from biasbench.metric import Column
     from biasbench.published import Compared, Comparison
 
@@ -98,6 +99,13 @@ def markdown(beside: Beside) -> str:
     rows = [list(HEAD), ["---"] * len(HEAD), *([escape(c) for c in cells] for cells in table(beside))]
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     return text + "\n" + "".join(f"{escape(line)}  \n" for line in legend(beside))
+
+
+def sheets(beside: Beside) -> list[Sheet]:
+    """The comparison for LaTeX and HTML."""
+    from biasbench.cli.pages import Sheet
+
+    return [Sheet(HEAD, table(beside), below=list(legend(beside)))]
 
 
 FIELDS = (

@@ -1,4 +1,4 @@
-"""The leaderboard as text: rich table, Markdown, CSV and JSON."""
+"""The leaderboard as text: rich table, Markdown, LaTeX, HTML, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from biasbench.errors import printable
 from biasbench.leaderboard import MARKS, NOTHING, Figure, Row, distinct, rank
 
 if TYPE_CHECKING:
+    from biasbench.cli.pages import Sheet
     from biasbench.metric import Column
 
 UNDEFINED = "–"  # noqa: RUF001
@@ -195,6 +196,14 @@ def markdown(board: Board) -> str:
     ]
     text = "\n".join("".join(f"| {' | '.join(row)} |\n" for row in part) for part in parts)
     return text + "\n" + "".join(f"{escape(line)}  \n" for line in legend(board))
+
+
+def sheets(board: Board) -> list[Sheet]:
+    """The board for LaTeX and HTML."""
+    from biasbench.cli.pages import Sheet
+
+    head, lines = table(board)
+    return [Sheet(head, lines, board.rules, below=list(legend(board)))]
 
 
 def escape(text: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from biasbench.plugins import Plugins
     from biasbench.store import Store
 
-FORMATS = ("rich", "md", "csv", "json")
+FORMATS = ("rich", "md", "tex", "html", "csv", "json")
 TOP = 50
 
 
@@ -133,12 +133,14 @@ def print_board(board: Board, form: str, top: int | None = None) -> None:
     """Print a board, or its first rows, in one of `FORMATS`; for the terminal never more rows than can be read."""
     from dataclasses import replace
 
-    from biasbench.cli import boards
+    from biasbench.cli import boards, pages
     from biasbench.cli.output import emit, emit_json
 
     board = replace(board, top=top or (TOP if form == "rich" else None))
     if form == "json":
         emit_json("leaderboard", boards.document(board))
+    elif form in ("tex", "html"):
+        emit((pages.latex if form == "tex" else pages.page)(boards.sheets(board)))
     else:
         emit({"rich": boards.rich_text, "md": boards.markdown, "csv": boards.csv_text}[form](board))
 
@@ -150,7 +152,7 @@ def print_against(board: Board, results: Path, what: str, form: str) -> None:
         UsageError: When `what` is neither `published` nor a benchmark file.
         DataError: When this installation has no tables.
     """
-    from biasbench.cli import against
+    from biasbench.cli import against, pages
     from biasbench.cli.output import emit, emit_json
     from biasbench.published import compare, find_tables
     from biasbench.store import Store
@@ -161,6 +163,8 @@ def print_against(board: Board, results: Path, what: str, form: str) -> None:
     beside = against.Beside(found, board.columns)
     if form == "json":
         emit_json("comparison", against.document(beside))
+    elif form in ("tex", "html"):
+        emit((pages.latex if form == "tex" else pages.page)(against.sheets(beside)))
     else:
         emit({"rich": against.rich_text, "md": against.markdown, "csv": against.csv_text}[form](beside))
 

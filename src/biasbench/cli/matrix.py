@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from biasbench.metric import Column
     from biasbench.plugins import Plugins
 
-FORMATS = ("text", "md", "csv", "json")
+FORMATS = ("text", "md", "tex", "html", "csv", "json")
 PREFERRED, FALLBACK = "embedding", "lambda_m"
 
 
@@ -36,7 +36,7 @@ def matrix_command(results: Path | None, column: str | None, form: str, plugin_f
     difference to original, paired by seed, with its 95 % interval, and the percent unlearned. Attributes that the
     method was told to work on are marked.
     """
-    from biasbench.cli import matrix_data, matrix_text
+    from biasbench.cli import matrix_data, matrix_text, pages
     from biasbench.cli.output import emit, emit_json
     from biasbench.config import load_settings
     from biasbench.plugins import load_plugins
@@ -44,6 +44,9 @@ def matrix_command(results: Path | None, column: str | None, form: str, plugin_f
     shown = load_matrices(load_settings(results=results).results, load_plugins(plugin_files), column)
     if form == "json":
         emit_json("matrix", matrix_data.document(shown))
+    elif form in ("tex", "html"):
+        write = pages.latex if form == "tex" else pages.page
+        emit(write(matrix_text.sheets(shown), matrix_text.closing(shown)))
     else:
         emit({"text": matrix_text.rich_text, "md": matrix_text.markdown, "csv": matrix_data.csv_text}[form](shown))
 

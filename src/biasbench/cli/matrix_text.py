@@ -1,8 +1,9 @@
-"""Matrices of methods by attributes as text: rich tables and Markdown."""
+"""Matrices of methods by attributes as text: rich tables, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 from biasbench.cli.boards import SIGNS, UNDEFINED, WAYS, cell, escape, number
 from biasbench.cli.matrix_remarks import NAMED, Shown, board, legend, remarks, sums
@@ -11,6 +12,9 @@ from biasbench.leaderboard import NOTHING
 from biasbench.matrix import PLAIN, Entry, Matrix
 from biasbench.metric import Column
 from biasbench.pairs import Difference
+
+if TYPE_CHECKING:
+    from biasbench.cli.pages import Sheet
 
 PERCENT = Column("unlearned", "unlearned", "none")
 
@@ -110,3 +114,19 @@ def markdown(shown: Shown) -> str:
         parts.append("".join(f"{escape(line)}  \n" for line in remarks(matrix, shown)))
     parts += ["".join(f"{escape(line)}  \n" for line in lines) for lines in (sums(shown), legend(shown))]
     return "\n".join(part for part in parts if part)
+
+
+def sheets(shown: Shown) -> list[Sheet]:
+    """The matrices for LaTeX and HTML; sums and legend stand below the last one by `closing`."""
+    from biasbench.cli.pages import Sheet
+
+    made = []
+    for matrix in shown.matrices:
+        head, rows, rules = table(matrix, shown)
+        made.append(Sheet(head, rows, rules, title(matrix), list(remarks(matrix, shown))))
+    return made
+
+
+def closing(shown: Shown) -> list[str]:
+    """Sums and legend."""
+    return [*sums(shown), *legend(shown)]
