@@ -108,11 +108,12 @@ def test_a_tabular_by_hand():
 
 @pytest.mark.parametrize("command", [("leaderboard",), ("matrix",), ("leaderboard", "--against", "published")])
 def test_every_board_in_both(cli, tmp_path, command):
-    names = [name for name in NAMES if "\ud800" not in name]
+    names = [name for name in NAMES if "\ud800" not in name and len(name) < LONGEST / 2]
     stored.commit(tmp_path / "results", "original", dataset="coco")
     for name in names:
-        method = f"mine(tag={name!r})" if command[-1] == "published" else name  # has to parse to be compared
-        stored.commit(tmp_path / "results", method, dataset=name)
+        # What is compared has to parse.
+        method, dataset = (f"{kind}(tag={name!r})" if len(command) > 1 else name for kind in ("mine", "other"))
+        stored.commit(tmp_path / "results", method, dataset=dataset)
         matrix_store.unscored(tmp_path / "results", method, "failed", f"because {name}")
     made = {form: cli(*command, "--results", tmp_path / "results", "--format", form) for form in ("html", "tex")}
     assert {said.code for said in made.values()} == {0}, made["tex"].err
