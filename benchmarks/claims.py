@@ -2,11 +2,13 @@
 
 RESULTS is a folder that `biasbench run scenes-figure5 --results RESULTS` has filled. Differences are taken within a
 seed; intervals are Student's t over seeds, 95 %. A claim holds or fails where its interval says so, and is else
-undecided. With --tuned, the strength of every method is chosen on the validation split as well.
+undecided. With --tuned, the strength of every method is chosen on the validation split as well; --figures writes the
+figures of every run to a file.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -146,6 +148,22 @@ def pushed(results: Results) -> Iterator[Finding]:
                 for name, found in (("F1", gain(scores, curve)), ("Δ", margin(scores, curve))):
                     claim = f"{name} of {method} against noise of {plain}"
                     yield Finding(claim, shown(found), VERDICTS[found.verdict])
+                yield bounded(f"F1 of {method} against noise of {plain}, at least", scores, curve)
+
+
+def bounded(claim: str, method: Scores, curve: Sequence[Scores]) -> Finding:
+    """As `gain`, over all seeds: noise that never gets down to the method's Δ has at most its lowest F1 there."""
+    values, beyond = [], 0
+    for seed, score in sorted(method.items()):
+        points = [c[seed] for c in curve if seed in c]
+        if len(points) > 1:
+            difference = gain({seed: score}, [{seed: point} for point in points]).difference
+            unreached = not np.isfinite(difference)
+            values.append(score.f1 - min(p.f1 for p in points) if unreached else difference)
+            beyond += unreached
+    found = judged("", -np.array(values), below=0)
+    figure = judged("", values).figure + (f", {beyond} of them below all noise" if beyond else "")
+    return Finding(claim, figure, found.verdict)
 
 
 VERDICTS = {"better": "holds", "worse": "fails", "not told apart": "undecided", "unknown": ""}
@@ -232,6 +250,22 @@ def halves(store: Store, record: dict[str, Any], seed: int) -> tuple[float, floa
     return f1, float(np.mean([r.figures["delta"].mean for r in reports]))
 
 
+FIGURES = ("map", "f1", "mals", "lambda_m", "lambda_d", "lambda_d_f1", "delta", "null")
+
+
+def write_figures(results: Results, file: Path) -> None:
+    """The figures of every run, a line each: what a page of results is made from."""
+    rows = []
+    for method, runs in results.records.items():
+        found = {column: results.column(method, column) for column in FIGURES}
+        rows += [
+            [method, seed, *(f"{found[c][seed]:.3f}" if seed in found[c] else "" for c in FIGURES)]
+            for seed in sorted(runs)
+        ]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([["method", "seed", *FIGURES], *rows])
+
+
 CLAIMS: dict[str, Callable[[Results], Iterator[Finding]]] = {
     "Leakage falls in the order face, blur, segments, boxes": order,
     "Noise": noise,
@@ -244,10 +278,13 @@ CLAIMS: dict[str, Callable[[Results], Iterator[Finding]]] = {
 @click.command(help=__doc__)
 @click.argument("folder", metavar="RESULTS", type=click.Path(path_type=Path))
 @click.option("--tuned", "tune", is_flag=True, help="Also choose strengths on validation: two measurements a run.")
-def main(folder: Path, tune: bool) -> None:
+@click.option("--figures", type=click.Path(path_type=Path), metavar="FILE", help="CSV: the figures of every run.")
+def main(folder: Path, tune: bool, figures: Path | None) -> None:
     """See the text of this file."""
     try:
         results = Results(Store(folder))
+        if figures:
+            write_figures(results, figures)
         for title, claim in CLAIMS.items():
             say(title, claim(results))
         if tune:

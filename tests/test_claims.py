@@ -89,12 +89,36 @@ def test_removal_is_compared_with_the_noise_of_both_plain_models(tmp_path):
         "adv-conv5(weight=2.0)": (52.0, 6.0, 70.0),
     }  # fmt: skip
     found = by_claim(claims.pushed(fill(tmp_path, rows)))
-    assert len(found) == 4
+    assert len(found) == 6
     plain, same = (found[f"F1 of adv-conv5(weight=2.0) against noise of {p}"] for p in ("original", control))
     assert plain.figure.startswith("+12.00")  # noise of the plain model has 40 at Δ = 6
     assert same.figure.startswith("+6.00")
     assert (plain.verdict, same.verdict) == ("holds", "holds")
+    every = found["F1 of adv-conv5(weight=2.0) against noise of original, at least"]
+    assert (every.figure, every.verdict) == (plain.figure, "holds")
     assert "lies outside" in found["Δ of adv-conv5(weight=2.0) against noise of original"].figure
+
+
+def test_noise_that_never_falls_as_low_counts_with_its_lowest_f1(tmp_path):
+    rows = {
+        "original": (50.0, 10.0, 80.0), "noise(sigma=1)": (30.0, 6.0, 60.0), "noise(sigma=2)": (20.0, 7.0, 60.0),
+        "adv-conv5": (45.0, 2.0, 70.0),
+    }  # fmt: skip
+    found = by_claim(claims.pushed(fill(tmp_path, rows)))
+    assert "lies below the curve" in found["F1 of adv-conv5 against noise of original"].figure
+    bound = found["F1 of adv-conv5 against noise of original, at least"]
+    assert bound.figure == "+25.00 (+25.00 to +25.00, 3 seeds), 3 of them below all noise"
+    assert bound.verdict == "holds"
+
+
+def test_the_figures_of_every_run_in_a_file(tmp_path):
+    fill(tmp_path / "r", {"original": (50.0, 10.0, 80.0), "alpha-1": (40.0, 4.0, 60.0)}, seeds=(0, 1))
+    result = CliRunner().invoke(claims.main, [str(tmp_path / "r"), "--figures", str(tmp_path / "f.csv")])
+    assert result.exit_code == 0, result.output
+    rows = [line.split(",") for line in (tmp_path / "f.csv").read_text().splitlines()]
+    assert [row[:2] for row in rows[1:]] == [["original", "0"], ["original", "1"], ["alpha-1", "0"], ["alpha-1", "1"]]
+    column = rows[0].index("delta")
+    assert [float(row[column]) for row in rows[1:]] == [10.0, 10.0, 4.0, 4.0]
 
 
 def test_what_balancing_leaves(tmp_path):
